@@ -1,0 +1,1 @@
+//! Verified package repositories and vendor advisories, in one model.

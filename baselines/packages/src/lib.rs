@@ -1,0 +1,1 @@
+//! Installed packages of a guest, and each package family's version order.

@@ -1,0 +1,1 @@
+//! Baselines judged against inventories at an instant: findings, waivers, verdicts.

@@ -1,0 +1,1 @@
+//! Disk image formats: containers, backing chains, restore points, saved memory.

@@ -1,0 +1,384 @@
+//! A guest: the trees of one machine, put together, with paths resolved inside it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use dormouse_block::{Error, GuestPath, Locator, Result};
+
+use crate::{DirEntry, Metadata, NodeId, NodeKind, Tree};
+
+/// Symbolic links followed on one path before it is called a loop, as Linux does.
+const MAX_LINKS: usize = 40;
+/// Bytes read in one step when a file is taken whole.
+const STEP: usize = 256 << 10;
+
+/// Whether a symbolic link as the last component is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    /// As `stat` does.
+    Links,
+    /// As `lstat` does.
+    No,
+}
+
+/// One tree and the directory of the guest that it covers.
+#[derive(Clone)]
+pub struct Mount {
+    /// Where it is mounted; the first mount of a guest is at `/`.
+    pub at: GuestPath,
+    /// The volume's name, such as `disk0/gpt2`.
+    pub volume: String,
+    /// Its files.
+    pub tree: Arc<dyn Tree>,
+}
+
+/// Where a path led.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The path without any symbolic link in it.
+    pub path: GuestPath,
+    /// Which of the guest's mounts it lies in.
+    pub mount: usize,
+    /// The path within that mount's own tree.
+    pub inner: GuestPath,
+    /// The node.
+    pub node: NodeId,
+}
+
+/// A machine's files as it would see them: its root and whatever is mounted below.
+///
+/// Absolute and relative symbolic links resolve inside the guest; `..` never climbs above its root.
+#[derive(Clone)]
+pub struct Guest {
+    mounts: Vec<Mount>,
+}
+
+impl Guest {
+    /// A guest of one tree.
+    pub fn of(tree: impl Tree + 'static) -> Self {
+        Self::on_root(Mount {
+            at: GuestPath::root(),
+            volume: String::new(),
+            tree: Arc::new(tree),
+        })
+    }
+
+    /// A guest whose root is this mount, whatever its `at` says.
+    #[must_use]
+    pub fn on_root(mut root: Mount) -> Self {
+        root.at = GuestPath::root();
+        Self { mounts: vec![root] }
+    }
+
+    /// Adds a tree at a directory; later mounts cover earlier ones.
+    pub fn mount(&mut self, mount: Mount) {
+        self.mounts.push(mount);
+    }
+
+    /// The mounts, the root first.
+    #[must_use]
+    pub fn mounts(&self) -> &[Mount] {
+        &self.mounts
+    }
+
+    fn mount_at(&self, path: &GuestPath) -> Option<usize> {
+        self.mounts.iter().rposition(|mount| mount.at == *path)
+    }
+
+    fn tree(&self, mount: usize) -> Result<&Mount> {
+        self.mounts
+            .get(mount)
+            .ok_or_else(|| Error::corrupt("no such mount"))
+    }
+
+    /// Where `path` leads, or `None` when nothing is there. A path through what is no directory leads nowhere.
+    ///
+    /// # Errors
+    /// A broken filesystem, or a loop of symbolic links (`Limit`).
+    pub fn resolve(&self, path: &GuestPath, follow: Follow) -> Result<Option<Resolved>> {
+        self.walk(path, follow)
+            .map_err(|error| error.located(&Locator::default().path(path.clone())))
+    }
+
+    fn walk(&self, path: &GuestPath, follow: Follow) -> Result<Option<Resolved>> {
+        let root = self.enter_root()?;
+        let mut stack = vec![root];
+        let mut todo: VecDeque<Vec<u8>> = path.components().map(<[u8]>::to_vec).collect();
+        let mut links = 0_usize;
+        while let Some(name) = todo.pop_front() {
+            if name == b".." {
+                if stack.len() > 1 {
+                    stack.pop();
+                }
+                continue;
+            }
+            let Some(here) = stack.last() else {
+                return Ok(None);
+            };
+            let mount = self.tree(here.mount)?;
+            if mount.tree.metadata(here.node)?.kind != NodeKind::Directory {
+                return Ok(None);
+            }
+            let Some(entry) = mount.tree.lookup(here.node, &name)? else {
+                return Ok(None);
+            };
+            let kind = match entry.kind {
+                Some(kind) => kind,
+                None => mount.tree.metadata(entry.node)?.kind,
+            };
+            if kind == NodeKind::Symlink && (follow == Follow::Links || !todo.is_empty()) {
+                links = links.saturating_add(1);
+                if links > MAX_LINKS {
+                    return Err(Error::limit("more than 40 symbolic links on one path"));
+                }
+                let target = mount.tree.read_link(entry.node)?;
+                if target.starts_with(b"/") {
+                    stack.truncate(1);
+                }
+                for part in target.rsplit(|&byte| byte == b'/') {
+                    if !part.is_empty() && part != b"." {
+                        todo.push_front(part.to_vec());
+                    }
+                }
+                continue;
+            }
+            let (whole, inner) = match (here.path.join(&name), here.inner.join(&name)) {
+                (Ok(whole), Ok(inner)) => (whole, inner),
+                (Err(error), _) | (_, Err(error)) => {
+                    return Err(Error::corrupt("bad name in a directory").because(error));
+                }
+            };
+            let next = match self.mount_at(&whole) {
+                Some(mount) => Resolved {
+                    path: whole,
+                    mount,
+                    inner: GuestPath::root(),
+                    node: self.tree(mount)?.tree.root(),
+                },
+                None => Resolved {
+                    path: whole,
+                    mount: here.mount,
+                    inner,
+                    node: entry.node,
+                },
+            };
+            stack.push(next);
+        }
+        Ok(stack.pop())
+    }
+
+    fn enter_root(&self) -> Result<Resolved> {
+        Ok(Resolved {
+            path: GuestPath::root(),
+            mount: 0,
+            inner: GuestPath::root(),
+            node: self.tree(0)?.tree.root(),
+        })
+    }
+
+    fn located(&self, at: &Resolved) -> Locator {
+        let volume = self.mounts.get(at.mount).map(|mount| mount.volume.clone());
+        Locator {
+            volume: volume.filter(|name| !name.is_empty()),
+            path: Some(at.path.clone()),
+            ..Locator::default()
+        }
+    }
+
+    fn with<T>(
+        &self,
+        path: &GuestPath,
+        follow: Follow,
+        ask: impl FnOnce(&dyn Tree, NodeId) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let Some(at) = self.resolve(path, follow)? else {
+            return Ok(None);
+        };
+        ask(self.tree(at.mount)?.tree.as_ref(), at.node)
+            .map(Some)
+            .map_err(|error| error.located(&self.located(&at)))
+    }
+
+    /// What is kept about the node at `path`, or `None` when nothing is there.
+    ///
+    /// # Errors
+    /// As [`Guest::resolve`].
+    pub fn metadata(&self, path: &GuestPath, follow: Follow) -> Result<Option<Metadata>> {
+        self.with(path, follow, |tree, node| tree.metadata(node))
+    }
+
+    /// The entries of the directory at `path`, or `None` when there is no directory.
+    ///
+    /// # Errors
+    /// As [`Guest::resolve`].
+    pub fn read_dir(&self, path: &GuestPath) -> Result<Option<Vec<DirEntry>>> {
+        let entries = self.with(path, Follow::Links, |tree, node| {
+            if tree.metadata(node)?.kind != NodeKind::Directory {
+                return Ok(None);
+            }
+            tree.read_dir(node).map(Some)
+        })?;
+        Ok(entries.flatten())
+    }
+
+    /// The target of the symbolic link at `path`, or `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`Guest::resolve`].
+    pub fn read_link(&self, path: &GuestPath) -> Result<Option<Vec<u8>>> {
+        let target = self.with(path, Follow::No, |tree, node| {
+            if tree.metadata(node)?.kind != NodeKind::Symlink {
+                return Ok(None);
+            }
+            tree.read_link(node).map(Some)
+        })?;
+        Ok(target.flatten())
+    }
+
+    /// The extended attributes of the node at `path`, or `None` when nothing is there.
+    ///
+    /// # Errors
+    /// As [`Guest::resolve`].
+    pub fn xattrs(
+        &self,
+        path: &GuestPath,
+        follow: Follow,
+    ) -> Result<Option<BTreeMap<Vec<u8>, Vec<u8>>>> {
+        self.with(path, follow, |tree, node| tree.xattrs(node))
+    }
+
+    /// The bytes of the file at `path`, or `None` when there is no regular file.
+    ///
+    /// # Errors
+    /// `Limit` for a file of more than `limit` bytes; otherwise as [`Guest::resolve`].
+    pub fn read(&self, path: &GuestPath, limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some(size) = self.file_size(path)? else {
+            return Ok(None);
+        };
+        if size > limit {
+            return Err(Error::limit(format!(
+                "the file has {size} bytes; at most {limit} are read"
+            ))
+            .located(&Locator::default().path(path.clone())));
+        }
+        let mut out = Vec::new();
+        self.read_in_parts(path, |part| {
+            out.extend_from_slice(part);
+            Ok(())
+        })?;
+        Ok(Some(out))
+    }
+
+    fn file_size(&self, path: &GuestPath) -> Result<Option<u64>> {
+        let metadata = self.metadata(path, Follow::Links)?;
+        Ok(metadata
+            .filter(|metadata| metadata.kind == NodeKind::File)
+            .map(|metadata| metadata.size))
+    }
+
+    /// Hands the bytes of the file at `path` to `take`, part by part; `None` when there is no regular file.
+    ///
+    /// # Errors
+    /// As [`Guest::resolve`], and whatever `take` returns.
+    pub fn read_in_parts(
+        &self,
+        path: &GuestPath,
+        mut take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<Option<u64>> {
+        let read = self.with(path, Follow::Links, |tree, node| {
+            let metadata = tree.metadata(node)?;
+            if metadata.kind != NodeKind::File {
+                return Ok(None);
+            }
+            let mut buf = vec![
+                0;
+                STEP.min(usize::try_from(metadata.size).unwrap_or(STEP))
+                    .max(1)
+            ];
+            let mut offset = 0_u64;
+            while offset < metadata.size {
+                let n = tree.read_at(node, offset, &mut buf)?;
+                let Some(part) = buf.get(..n).filter(|part| !part.is_empty()) else {
+                    return Err(Error::corrupt("the file ends before its size"));
+                };
+                take(part)?;
+                offset = offset.saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
+            }
+            Ok(Some(offset))
+        })?;
+        Ok(read.flatten())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryTree;
+
+    fn path(text: &str) -> GuestPath {
+        GuestPath::new(text).unwrap()
+    }
+
+    #[test]
+    fn links_resolve_inside_the_guest() {
+        let mut tree = MemoryTree::new();
+        tree.file("/usr/bin/sh", b"dash")
+            .symlink("/bin", "usr/bin")
+            .symlink("/escape", "../../../../usr/bin/sh")
+            .symlink("/absolute", "/bin/sh");
+        let guest = Guest::of(tree);
+        for name in ["/bin/sh", "/escape", "/absolute"] {
+            assert_eq!(
+                guest.read(&path(name), 10).unwrap().unwrap(),
+                b"dash",
+                "{name}"
+            );
+        }
+        let at = guest
+            .resolve(&path("/bin/sh"), Follow::Links)
+            .unwrap()
+            .unwrap();
+        assert_eq!(at.path, path("/usr/bin/sh"));
+        assert_eq!(guest.read_link(&path("/bin")).unwrap().unwrap(), b"usr/bin");
+    }
+
+    #[test]
+    fn a_loop_of_links_is_a_limit_and_not_a_hang() {
+        let mut tree = MemoryTree::new();
+        tree.symlink("/a", "b").symlink("/b", "a");
+        let error = Guest::of(tree)
+            .metadata(&path("/a"), Follow::Links)
+            .unwrap_err();
+        assert_eq!(error.kind(), dormouse_block::ErrorKind::Limit);
+    }
+
+    #[test]
+    fn mounts_cover_directories() {
+        let mut root = MemoryTree::new();
+        root.file("/var/hidden", b"x").symlink("/v", "var/lib");
+        let mut var = MemoryTree::new();
+        var.file("/lib/seen", b"y");
+        let mut guest = Guest::of(root);
+        guest.mount(Mount {
+            at: path("/var"),
+            volume: "disk0/gpt3".into(),
+            tree: Arc::new(var),
+        });
+        assert_eq!(guest.read(&path("/var/hidden"), 9).unwrap(), None);
+        assert_eq!(guest.read(&path("/v/seen"), 9).unwrap().unwrap(), b"y");
+        let at = guest
+            .resolve(&path("/v/seen"), Follow::Links)
+            .unwrap()
+            .unwrap();
+        assert_eq!((at.mount, at.inner), (1, path("/lib/seen")));
+    }
+
+    #[test]
+    fn a_file_above_the_limit_is_refused_before_it_is_read() {
+        let mut tree = MemoryTree::new();
+        tree.file("/big", &[0; 100]);
+        let error = Guest::of(tree).read(&path("/big"), 99).unwrap_err();
+        assert_eq!(error.kind(), dormouse_block::ErrorKind::Limit);
+        assert_eq!(error.locator().path, Some(path("/big")));
+    }
+}

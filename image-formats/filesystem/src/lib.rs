@@ -1,0 +1,26 @@
+//! Filesystems read in userspace, and the guest composed of them.
+//!
+//! A [`Filesystem`] recognises and opens a volume as a [`Tree`]; a [`Guest`] is the trees of one machine put
+//! together as its `/etc/fstab` says, with paths resolved inside the guest. Nothing here knows packages, and
+//! nothing here writes.
+//!
+//! ```
+//! use dormouse_block::GuestPath;
+//! use dormouse_filesystem::{Guest, MemoryTree};
+//!
+//! let mut tree = MemoryTree::new();
+//! tree.file("/etc/hostname", b"web-01\n").symlink("/etc/name", "hostname");
+//! let guest = Guest::of(tree);
+//! let path = GuestPath::new("/etc/name").expect("a plain path");
+//! assert_eq!(guest.read(&path, 1024).expect("readable").as_deref(), Some(&b"web-01\n"[..]));
+//! ```
+
+mod guest;
+mod memory;
+mod tree;
+
+pub use guest::{Follow, Guest, Mount, Resolved};
+pub use memory::MemoryTree;
+pub use tree::{
+    DirEntry, FILESYSTEMS, Filesystem, FilesystemInfo, Metadata, NodeId, NodeKind, Time, Tree, open,
+};

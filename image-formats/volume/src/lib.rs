@@ -1,0 +1,1 @@
+//! Partition tables and volume managers: the volumes of a machine's disks.

@@ -1,0 +1,1 @@
+//! Stages, scheduling, state and resume: the only parallel code.

@@ -1,0 +1,1 @@
+//! Statements, envelopes, signatures and reports: proof that stands without Dormouse.

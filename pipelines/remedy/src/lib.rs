@@ -1,0 +1,1 @@
+//! Plans, dependency resolution, package injection, first-boot work and catch-up plans.

@@ -1,0 +1,1 @@
+//! A bounded POSIX shell interpreter over a guest's tree, for maintainer scripts.
