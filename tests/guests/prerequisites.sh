@@ -31,10 +31,10 @@ for set in "$@"; do
   esac
 done
 
-command -v dpkg-query >/dev/null && command -v apt-get >/dev/null || {
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
   echo "prerequisites: this is not a Debian system (no dpkg, no apt-get)" >&2
   exit 2
-}
+fi
 
 installed() {
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
@@ -70,7 +70,8 @@ apt_get() {
 install_qemu_system_from_backports() {
   local version codename uri scratch
   version=$(dpkg-query -W -f '${Version}' qemu-utils)
-  codename=$(. /etc/os-release && echo "${VERSION_CODENAME:?}")
+  codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+  # shellcheck disable=SC2016 # $(CODENAME) is apt's own notation
   uri=$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
     awk -v codename="$codename" '$1 == codename { print $2; exit }')
   [ -n "$uri" ] || return 1
