@@ -15,10 +15,12 @@
 //! assert_eq!(guest.read(&path, 1024).expect("readable").as_deref(), Some(&b"web-01\n"[..]));
 //! ```
 
+mod assemble;
 mod guest;
 mod memory;
 mod tree;
 
+pub use assemble::{FstabEntry, OpenVolume, Systems, assemble, parse_fstab};
 pub use guest::{Follow, Guest, Mount, Resolved};
 pub use memory::MemoryTree;
 pub use tree::{

@@ -1,0 +1,327 @@
+//! Which trees make up a machine: its root, and what its `/etc/fstab` mounts below.
+
+use std::sync::Arc;
+
+use dormouse_block::{Error, ErrorKind, Gap, GuestPath, Locator, Result};
+
+use crate::{Follow, Guest, Mount, NodeKind, Tree};
+
+/// Longest `/etc/fstab` read, in bytes.
+const MAX_FSTAB: u64 = 1 << 20;
+/// Mounts taken from one `/etc/fstab`.
+const MAX_MOUNTS: usize = 256;
+/// Directories that hold packages or their databases; leaving one of them out hides packages.
+const PACKAGE_PLACES: &[&str] = &[
+    "/usr", "/var", "/opt", "/lib", "/bin", "/sbin", "/etc", "/srv",
+];
+
+/// A volume whose filesystem could be opened, with the names an `/etc/fstab` may call it by.
+#[derive(Clone)]
+pub struct OpenVolume {
+    /// The volume's name, such as `disk0/gpt2`.
+    pub name: String,
+    /// The partition's own UUID in lower case, if it has one.
+    pub partition_uuid: Option<String>,
+    /// The partition's own label, if it has one.
+    pub partition_label: Option<String>,
+    /// Its files.
+    pub tree: Arc<dyn Tree>,
+}
+
+/// The systems found on a machine's volumes.
+#[derive(Default)]
+pub struct Systems {
+    /// Each operating system's files; usually one.
+    pub guests: Vec<Guest>,
+    /// Mounts that were wanted and could not be made.
+    pub gaps: Vec<Gap>,
+}
+
+/// One line of an `/etc/fstab`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FstabEntry {
+    /// What is mounted, as written: `UUID=…`, `LABEL=…`, `PARTUUID=…`, `PARTLABEL=…` or a device.
+    pub device: String,
+    /// Where.
+    pub at: GuestPath,
+    /// The type as written.
+    pub kind: String,
+    /// The options as written.
+    pub options: String,
+}
+
+/// Reads `/etc/fstab` as fstab(5) says: octal escapes for blanks, comments, swap and `none` left out.
+#[must_use]
+pub fn parse_fstab(text: &[u8]) -> Vec<FstabEntry> {
+    let mut entries = Vec::new();
+    for line in text.split(|&byte| byte == b'\n') {
+        let mut fields = line
+            .split(u8::is_ascii_whitespace)
+            .filter(|field| !field.is_empty());
+        let (Some(device), Some(at), Some(kind)) = (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        if device.starts_with(b"#") || kind == b"swap" || !at.starts_with(b"/") {
+            continue;
+        }
+        let Ok(at) = GuestPath::new(unescape(at)) else {
+            continue;
+        };
+        entries.push(FstabEntry {
+            device: String::from_utf8_lossy(&unescape(device)).into_owned(),
+            at,
+            kind: String::from_utf8_lossy(kind).into_owned(),
+            options: String::from_utf8_lossy(fields.next().unwrap_or_default()).into_owned(),
+        });
+        if entries.len() >= MAX_MOUNTS {
+            break;
+        }
+    }
+    entries
+}
+
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte == b'\\'
+            && let Some((digits, after)) = after.split_at_checked(3)
+            && let Ok(digits) = std::str::from_utf8(digits)
+            && let Ok(value) = u8::from_str_radix(digits, 8)
+        {
+            out.push(value);
+            rest = after;
+        } else {
+            out.push(byte);
+            rest = after;
+        }
+    }
+    out
+}
+
+/// Puts the volumes of a machine together: each tree that is an operating system's root becomes a guest, with the
+/// other trees mounted where its `/etc/fstab` says.
+///
+/// A tree is a root when it holds `/etc` and either an `os-release` or a package database. A mount that is wanted
+/// and cannot be found is a gap; it may hide packages when packages live there.
+///
+/// # Errors
+/// Only when a tree that should be asked cannot be read at all.
+pub fn assemble(volumes: &[OpenVolume]) -> Result<Systems> {
+    let mut systems = Systems::default();
+    for volume in volumes {
+        let mount = |volume: &OpenVolume, at: GuestPath| Mount {
+            at,
+            volume: volume.name.clone(),
+            tree: volume.tree.clone(),
+        };
+        let mut guest = Guest::on_root(mount(volume, GuestPath::root()));
+        match is_root(&guest) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(error) if error.kind() == ErrorKind::Io || error.kind() == ErrorKind::Cancelled => {
+                return Err(error);
+            }
+            Err(error) => {
+                let at = Locator::default().volume(volume.name.clone());
+                systems.gaps.push(Gap::from_error(&error, &at));
+                continue;
+            }
+        }
+        let fstab_path = known("/etc/fstab");
+        let fstab = match guest.read(&fstab_path, MAX_FSTAB) {
+            Ok(fstab) => fstab.unwrap_or_default(),
+            Err(error) => {
+                let at = Locator::default().volume(volume.name.clone());
+                systems.gaps.push(Gap::from_error(&error, &at));
+                Vec::new()
+            }
+        };
+        let mut wanted = parse_fstab(&fstab);
+        wanted.sort_by(|a, b| a.at.cmp(&b.at));
+        for entry in wanted {
+            if entry.at.is_root() || !is_block_backed(&entry) {
+                continue;
+            }
+            match volumes
+                .iter()
+                .find(|candidate| names(candidate, &entry.device))
+            {
+                Some(found) => guest.mount(mount(found, entry.at)),
+                None => systems.gaps.push(unmounted(&volume.name, &entry)),
+            }
+        }
+        systems.guests.push(guest);
+    }
+    Ok(systems)
+}
+
+fn known(path: &str) -> GuestPath {
+    GuestPath::new(path).unwrap_or_else(|_| GuestPath::root())
+}
+
+fn is_root(guest: &Guest) -> Result<bool> {
+    let has = |path: &str, kind: NodeKind| -> Result<bool> {
+        let metadata = guest.metadata(&known(path), Follow::Links)?;
+        Ok(metadata.is_some_and(|metadata| metadata.kind == kind))
+    };
+    if !has("/etc", NodeKind::Directory)? {
+        return Ok(false);
+    }
+    for file in [
+        "/etc/os-release",
+        "/usr/lib/os-release",
+        "/etc/fstab",
+        "/etc/debian_version",
+    ] {
+        if has(file, NodeKind::File)? {
+            return Ok(true);
+        }
+    }
+    for database in [
+        "/var/lib/dpkg",
+        "/var/lib/rpm",
+        "/lib/apk/db",
+        "/var/lib/pacman",
+    ] {
+        if has(database, NodeKind::Directory)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn is_block_backed(entry: &FstabEntry) -> bool {
+    let device = entry.device.as_str();
+    let tagged = ["UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "/dev/"]
+        .iter()
+        .any(|prefix| device.starts_with(prefix));
+    let noauto = entry.options.split(',').any(|option| option == "noauto");
+    tagged
+        && !noauto
+        && !matches!(
+            entry.kind.as_str(),
+            "iso9660" | "udf" | "nfs" | "nfs4" | "cifs"
+        )
+}
+
+fn names(volume: &OpenVolume, device: &str) -> bool {
+    let unquoted = |value: &str| value.trim_matches('"').to_owned();
+    let info = volume.tree.info();
+    let same = |have: Option<&String>, want: &str| {
+        have.is_some_and(|have| have.eq_ignore_ascii_case(&unquoted(want)))
+    };
+    if let Some(uuid) = device.strip_prefix("UUID=") {
+        same(info.uuid.as_ref(), uuid)
+    } else if let Some(label) = device.strip_prefix("LABEL=") {
+        info.label.as_deref() == Some(unquoted(label).as_str())
+    } else if let Some(uuid) = device.strip_prefix("PARTUUID=") {
+        same(volume.partition_uuid.as_ref(), uuid)
+    } else if let Some(label) = device.strip_prefix("PARTLABEL=") {
+        volume.partition_label.as_deref() == Some(unquoted(label).as_str())
+    } else if let Some(uuid) = device.strip_prefix("/dev/disk/by-uuid/") {
+        same(info.uuid.as_ref(), uuid)
+    } else {
+        kernel_name(device).is_some_and(|(disk, partition)| {
+            let number = |name: &str, prefix: fn(char) -> bool| -> Option<u32> {
+                name.trim_start_matches(prefix).parse().ok()
+            };
+            let letters = |c: char| c.is_ascii_alphabetic();
+            volume.name.split_once('/').is_some_and(|(on, part)| {
+                number(on, letters) == Some(disk) && number(part, letters) == Some(partition)
+            })
+        })
+    }
+}
+
+/// Disk (from 0) and partition that a kernel's device name stands for when disks come up in their order:
+/// `/dev/vda2` is partition 2 of disk 0.
+fn kernel_name(device: &str) -> Option<(u32, u32)> {
+    let name = device.strip_prefix("/dev/")?;
+    let rest = ["vd", "sd", "xvd", "hd"]
+        .iter()
+        .find_map(|prefix| name.strip_prefix(prefix))?;
+    let letter = rest.chars().next().filter(char::is_ascii_lowercase)?;
+    let disk = u32::from(letter).checked_sub(u32::from('a'))?;
+    Some((disk, rest.get(1..)?.parse().ok()?))
+}
+
+fn unmounted(volume: &str, entry: &FstabEntry) -> Gap {
+    let hides = PACKAGE_PLACES.iter().any(|place| {
+        let place = known(place);
+        entry.at.starts_with(&place) || place.starts_with(&entry.at)
+    });
+    let optional = entry.options.split(',').any(|option| option == "nofail");
+    Gap {
+        at: Locator::default().volume(volume).path(entry.at.clone()),
+        kind: ErrorKind::Unsupported,
+        why: format!(
+            "what /etc/fstab mounts here ({}, {}{}) is on no volume that could be opened",
+            entry.device,
+            entry.kind,
+            if optional { ", optional" } else { "" }
+        ),
+        may_hide_packages: hides,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryTree;
+
+    fn volume(name: &str, tree: MemoryTree) -> OpenVolume {
+        OpenVolume {
+            name: name.into(),
+            partition_uuid: Some(format!("uuid-of-{name}")),
+            partition_label: None,
+            tree: Arc::new(tree),
+        }
+    }
+
+    #[test]
+    fn fstab_escapes_comments_and_swap() {
+        let text = b"# a comment\nUUID=1 / ext4 defaults 0 1\n/dev/vda3 none swap sw 0 0\nLABEL=a\\040b /with\\040blank ext4\n";
+        let entries = parse_fstab(text);
+        assert_eq!(entries.len(), 2);
+        assert_eq!(entries[1].device, "LABEL=a b");
+        assert_eq!(entries[1].at.to_string(), "/with blank");
+    }
+
+    #[test]
+    fn separate_var_is_mounted_and_a_missing_usr_is_a_gap_that_hides_packages() {
+        let mut root = MemoryTree::new();
+        root.file(
+            "/etc/fstab",
+            b"PARTUUID=uuid-of-disk0/gpt3 /var ext4 defaults 0 2\nUUID=feed /usr ext4 ro 0 2\nUUID=beef /boot/efi vfat umask=0077 0 1\n",
+        )
+        .file("/etc/os-release", b"ID=debian\n");
+        let mut var = MemoryTree::new();
+        var.file("/lib/dpkg/status", b"");
+        let systems = assemble(&[volume("disk0/gpt2", root), volume("disk0/gpt3", var)]).unwrap();
+        assert_eq!(systems.guests.len(), 1);
+        let status = systems.guests[0]
+            .read(&known("/var/lib/dpkg/status"), 9)
+            .unwrap();
+        assert_eq!(status.unwrap(), b"");
+        let hiding: Vec<_> = systems
+            .gaps
+            .iter()
+            .map(|gap| gap.may_hide_packages)
+            .collect();
+        assert_eq!(hiding, [false, true]);
+    }
+
+    #[test]
+    fn a_data_volume_is_no_system() {
+        let mut data = MemoryTree::new();
+        data.file("/photos/dormouse.jpg", b"zzz");
+        assert!(
+            assemble(&[volume("disk0", data)])
+                .unwrap()
+                .guests
+                .is_empty()
+        );
+    }
+}
