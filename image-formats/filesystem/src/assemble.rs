@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dormouse_block::{Error, ErrorKind, Gap, GuestPath, Locator, Result};
+use dormouse_block::{ErrorKind, Gap, GuestPath, Locator, Result};
 
 use crate::{Follow, Guest, Mount, NodeKind, Tree};
 
@@ -296,7 +296,8 @@ mod tests {
             "/etc/fstab",
             b"PARTUUID=uuid-of-disk0/gpt3 /var ext4 defaults 0 2\nUUID=feed /usr ext4 ro 0 2\nUUID=beef /boot/efi vfat umask=0077 0 1\n",
         )
-        .file("/etc/os-release", b"ID=debian\n");
+        .file("/etc/os-release", b"ID=debian\n")
+        .directory("/var");
         let mut var = MemoryTree::new();
         var.file("/lib/dpkg/status", b"");
         let systems = assemble(&[volume("disk0/gpt2", root), volume("disk0/gpt3", var)]).unwrap();
