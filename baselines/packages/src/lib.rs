@@ -1,1 +1,39 @@
 //! Installed packages of a guest, and each package family's version order.
+//!
+//! [`take`] reads a guest's package database into an [`Inventory`], a fact that says what is installed, in which
+//! state, and what could not be read. [`dpkg`] reads Debian's own database in full, for those who must rewrite it;
+//! [`deb822`] reads its paragraphs, and those of package indices. Nothing here sees a disk: files come through
+//! [`dormouse_filesystem::Guest`].
+//!
+//! Limits: a status file of 256 MiB, 200,000 records, 16 MiB and 1,024 fields for each.
+//!
+//! ```
+//! use dormouse_block::Locator;
+//! use dormouse_filesystem::{Guest, MemoryTree};
+//!
+//! let mut tree = MemoryTree::new();
+//! tree.file("/etc/os-release", b"ID=debian\nVERSION_ID=12\n").file(
+//!     "/var/lib/dpkg/status",
+//!     b"Package: hello\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.10-3\n",
+//! );
+//! let inventory = dormouse_packages::take(&Guest::of(tree), &Locator::machine("web-01"));
+//! let hello = inventory.present().next().expect("one package");
+//! assert_eq!(hello.purl, "pkg:deb/debian/hello@2.10-3?arch=amd64&distro=debian-12");
+//! assert!(inventory.coverage.complete);
+//! ```
+
+mod cataloger;
+pub mod deb822;
+pub mod dpkg;
+mod family;
+mod inventory;
+mod os;
+mod package;
+mod purl;
+
+pub use cataloger::{CATALOGERS, Cataloger, Catalogue};
+pub use family::Family;
+pub use inventory::{Coverage, FileRead, Inventory, take};
+pub use os::OsRelease;
+pub use package::Package;
+pub use purl::purl;
