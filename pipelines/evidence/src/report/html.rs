@@ -23,7 +23,9 @@ impl ReportFormat for Html {
             .map_err(fail)?;
         let page = environment
             .get_template("page")
-            .and_then(|template| template.render(context! { report }))
+            .and_then(|template| {
+                template.render(context! { report => minijinja::value::Serde(report) })
+            })
             .map_err(fail)?;
         Ok(page.into_bytes())
     }
