@@ -14,6 +14,8 @@ here=$(dirname "$(realpath "$0")")
 . "$here/parts/namespace.sh"
 # shellcheck source=SCRIPTDIR/parts/disk.sh
 . "$here/parts/disk.sh"
+# shellcheck source=SCRIPTDIR/parts/bootstrap.sh
+. "$here/parts/bootstrap.sh"
 
 # MiB. A disk has room for every pending update: the old and the new kernel, the packages waiting, the databases.
 web_size=2048
@@ -27,11 +29,7 @@ mkdir -p "$(dirname "$1")"
 library=$(realpath -m "$1")
 facts="$library.facts"
 
-recipes_digest() {
-  (cd "$here" && cat library.sh parts/*.sh machines/* | sha256sum | cut -d' ' -f1)
-}
-
-key=$(recipes_digest)
+key=$(cd "$here" && recipes_digest library.sh parts/*.sh machines/{web,db,build}.*)
 if [ -d "$library" ] && [ "$(cat "$facts/key" 2>/dev/null)" = "$key" ]; then
   echo "library: $library is up to date"
   exit 0
@@ -47,28 +45,9 @@ mkdir -p "$work" "$new_facts/status" "$work.scratch"
 scratch="$work.scratch"
 trap 'in_namespace rm -rf --one-file-system "$work" "$new_facts" "$scratch"' EXIT
 
-say() { printf 'library: [%3ds] %s\n' "$SECONDS" "$*"; }
-
-# bootstrap NAME: the machine's packages from the release suite, as an archive of its root.
-bootstrap() {
-  local name=$1 packages
-  packages=$(tr -s ' \n' ',' <"$here/machines/$name.packages")
-  transport_configuration >"$scratch/$name.transport"
-  release_source | mmdebstrap --quiet --mode="$(build_mode)" --variant=minbase --architectures="$architecture" \
-    --include="${packages%,}" --aptopt="$scratch/$name.transport" \
-    --customize-hook="rm -f \"\$1/etc/apt/apt.conf.d/99mmdebstrap\"" \
-    "$release" "$scratch/$name.tar" - >"$scratch/$name.log" 2>&1 ||
-    { cat "$scratch/$name.log" >&2; fail "mmdebstrap could not make $name"; }
-  say "installed $name"
-}
-
-assemble() {
-  in_namespace "$here/parts/assemble.sh" "$@"
-}
-
 # record_status DISK NAME: what dpkg says is installed on a raw disk.
 record_status() {
-  debugfs -R 'cat /var/lib/dpkg/status' "$(root_filesystem "$1")" >"$new_facts/status/$2.status" 2>/dev/null
+  status_of_disk "$1" >"$new_facts/status/$2.status"
   [ -s "$new_facts/status/$2.status" ] || fail "$2 has no dpkg status file"
 }
 
@@ -128,7 +107,7 @@ web_overlay() {
 
 # A compressed base (zstd) and two overlays on it.
 build_web() {
-  bootstrap web
+  bootstrap web "$scratch"
   assemble "$scratch/web.tar" "$scratch/web.raw" "$web_size" web-base "$here/machines/web.administrator"
   record_status "$scratch/web.raw" web-base
   qemu-img convert -f raw -O qcow2 -c -o compression_type=zstd "$scratch/web.raw" "$work/web-base.qcow2"
@@ -141,7 +120,7 @@ build_web() {
 # A raw disk, and a truncated copy of the same machine.
 build_db() {
   local raw="$work/db-01.raw" features=()
-  bootstrap db
+  bootstrap db "$scratch"
   # A default of newer mke2fs: take it where the host's knows it.
   truncate -s 8M "$scratch/probe"
   if mke2fs -n -q -F -t ext4 -O orphan_file "$scratch/probe" >/dev/null 2>&1; then features=(-O orphan_file); fi
@@ -168,7 +147,7 @@ truncate_image() {
 # The first level's clusters are compressed with zlib.
 build_build() {
   local image="$work/build-01.qcow2" status="$scratch/build.status"
-  bootstrap build
+  bootstrap build "$scratch"
   status_of_tar "$scratch/build.tar" >"$status"
   upgraded "$scratch/build.tar" "$scratch/build-2.tar" "$status" openssl libssl3 perl xz-utils liblzma5 libexpat1
   status_of_tar "$scratch/build-2.tar" >"$status"

@@ -6,8 +6,9 @@
 #
 # Each argument is a dpkg status file, a folder of such files (*.status), or a machine's root folder. Leaves
 # DIR/dists/<suite>/..., DIR/pool/... (one folder for both archives: their file names differ) and DIR/keyring.gpg,
-# and beside it DIR.facts: pending/NAME.tsv (package, architecture, old version or "-", new version, file) for each
-# machine, and the key. A second call for the same machines does nothing. Needs no root.
+# and beside it DIR.facts: pending/NAME.tsv (package, architecture, old version or "-", new version, file, round) for
+# each machine, and the key. dpkg can take all packages of one round at once: each round's Pre-Depends are configured
+# by then. A second call for the same machines does nothing. Needs no root.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 # shellcheck source=SCRIPTDIR/parts/distribution.sh
@@ -107,16 +108,19 @@ security_source() { local_security_source; }
 private_apt_root "$scratch/apt"
 private_apt "$scratch/apt" "$scratch/apt/status" update >/dev/null
 
-# package_fields LIST: "filename<TAB>package<TAB>architecture<TAB>version<TAB>sha256" for each entry.
+# package_fields: of a package list, "filename package architecture version sha256 pre-dependencies", tab-separated;
+# the pre-dependencies as names alone, with a comma after each.
 package_fields() {
   awk -v OFS='\t' '
+    function flush() { if (file != "") print file, package, architecture, version, digest, before; file = before = "" }
     /^Package: /      { package = $2 }
     /^Architecture: / { architecture = $2 }
     /^Version: /      { version = $2 }
     /^Filename: /     { file = $2 }
     /^SHA256: /       { digest = $2 }
-    /^$/              { if (file != "") print file, package, architecture, version, digest; file = "" }
-    END               { if (file != "") print file, package, architecture, version, digest }'
+    /^Pre-Depends: /  { sub(/^[^ ]* /, ""); gsub(/ *\([^)]*\)|:[a-z0-9]+/, ""); gsub(/[|,] */, ","); gsub(/ /, ""); before = $0 "," }
+    /^$/              { flush() }
+    END               { flush() }'
 }
 for suite in "$release" "$release-security"; do
   xz -dc "$work/dists/$suite/main/binary-$architecture/Packages.xz" | package_fields |
@@ -129,12 +133,26 @@ for index in "${!names[@]}"; do
     fail "apt finds no upgrade for $name"
   # apt prints: 'copy:<mirror>/<Filename>' <name> <size> <digest>
   sed -n "s|^'copy:$work/\([^']*\)'.*|\1|p" "$scratch/uris" | sed 's|%2b|+|g;s|%7e|~|g;s|%3a|:|g' >"$scratch/files"
-  awk -v OFS='\t' '
+  awk '$1 == "Package:" { package = $2 } $1 == "Version:" { print package "\t" $2 }' "$status" >"$scratch/installed"
+  awk -F '\t' -v OFS='\t' '
     FILENAME == ARGV[1] { wanted[$1] = 1; next }
-    FILENAME == ARGV[2] { if ($1 == "Package:") package = $2
-                          if ($1 == "Version:") old[package] = $2; next }
-    $2 in wanted        { print $3, $4, ($3 in old ? old[$3] : "-"), $5, $2 }
-  ' "$scratch/files" "$status" "$scratch/packages" | sort -u >"$new_facts/pending/$name.tsv"
+    FILENAME == ARGV[2] { old[$1] = $2; next }
+    $2 in wanted        { row[$3] = $3 OFS $4 OFS ($3 in old ? old[$3] : "-") OFS $5 OFS $2; before[$3] = $7; depth[$3] = 0 }
+    END {
+      # A package goes as late as those that pre-depend on it allow: dpkg can untie what Breaks among packages that
+      # it is given together. No chain of pre-dependencies is longer than the set.
+      deepest = 0
+      for (pass in row)
+        for (package in row) {
+          count = split(before[package], names, ",")
+          for (i = 1; i < count; i++)
+            if (names[i] in row && names[i] != package && depth[names[i]] <= depth[package]) {
+              depth[names[i]] = depth[package] + 1
+              if (depth[names[i]] > deepest) deepest = depth[names[i]]
+            }
+        }
+      for (package in row) print row[package], deepest - depth[package] + 1
+    }' "$scratch/files" "$scratch/installed" "$scratch/packages" | sort >"$new_facts/pending/$name.tsv"
   cat "$scratch/files" >>"$scratch/all"
 done
 sort -u "$scratch/all" >"$scratch/wanted"
