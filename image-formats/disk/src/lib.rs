@@ -1,1 +1,48 @@
 //! Disk image formats: containers, backing chains, restore points, saved memory.
+//!
+//! [`open`] recognises an image (or takes the caller's word for its format), resolves its backing chain through
+//! the caller's [`Gate`], and gives an [`Image`]: its host files, its restore points, and a byte source for each.
+//! Formats stand in the static table [`FORMATS`]; those that are known by their magic but not read are refused by
+//! name, never taken for a raw disk.
+//!
+//! Limits: chains of at most [`MAX_CHAIN`] files; an L1 table of at most 32 MiB and a snapshot table of at most
+//! 16 MiB per qcow2 file; beside an open point's L1 table, at most 8 MiB of cached tables and decoded clusters.
+//!
+//! ```no_run
+//! use dormouse_disk::{LibraryGate, OpenOptions, open};
+//! use std::path::Path;
+//! use std::sync::Arc;
+//!
+//! # fn main() -> dormouse_block::Result<()> {
+//! let gate = LibraryGate::new(["/srv/library"])?;
+//! let image = open(Path::new("/srv/library/web.qcow2"), &OpenOptions::new(Arc::new(gate)))?;
+//! for point in image.points() {
+//!     println!("{}: {} bytes of saved memory", point.id, point.memory.unwrap_or(0));
+//! }
+//! let disk = image.open_point("active")?;
+//! # Ok(()) }
+//! ```
+#![warn(clippy::arithmetic_side_effects)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        clippy::arithmetic_side_effects,
+        reason = "tests make files"
+    )
+)]
+
+mod format;
+mod gate;
+mod image;
+mod lock;
+mod open;
+mod qcow2;
+mod raw;
+mod recognised;
+
+pub use format::{FORMATS, Format, FormatName, Probe};
+pub use gate::{DenyAll, Gate, LibraryGate, Reference, Role};
+pub use image::{ACTIVE, Chain, ChainFile, Image, PointInfo, PointKind, State, Timestamp};
+pub use lock::{Owner, ReadLock};
+pub use open::{MAX_CHAIN, OpenFile, OpenOptions, Opener, open};

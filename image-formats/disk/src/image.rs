@@ -1,0 +1,217 @@
+//! An opened image: its host files, its restore points, and a byte source for each.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dormouse_block::{Error, HostFile, Identity, Result, Source};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::{FormatName, Owner, ReadLock, Role};
+
+/// The id of the state that the machine would start from.
+pub const ACTIVE: &str = "active";
+
+/// An opened disk image. Reading it never changes a byte of its files.
+pub trait Image: Send + Sync {
+    /// The format of the image itself.
+    fn format(&self) -> FormatName;
+
+    /// Its host files, kept open.
+    fn chain(&self) -> &Chain;
+
+    /// Every host file of the chain, the image first, then what it refers to.
+    fn files(&self) -> &[ChainFile] {
+        self.chain().files()
+    }
+
+    /// The size of the active state in bytes.
+    fn virtual_size(&self) -> u64;
+
+    /// What the image says of its own condition.
+    fn state(&self) -> State;
+
+    /// The restore points: the active state first, then snapshots in the image's order. Ids are unique.
+    fn points(&self) -> &[PointInfo];
+
+    /// The disk as it was at the point with this id.
+    ///
+    /// # Errors
+    /// `Unsupported` when there is no such point, and whatever keeps its tables from being read.
+    fn open_point(&self, id: &str) -> Result<Arc<dyn Source>>;
+
+    /// The saved memory and devices of the machine at that point, as its hypervisor wrote them; `None` when the
+    /// point was taken of the disk alone.
+    ///
+    /// # Errors
+    /// As [`Image::open_point`].
+    fn memory(&self, id: &str) -> Result<Option<Arc<dyn Source>>>;
+}
+
+impl dyn Image + '_ {
+    /// The point with this id or, if no point has it, the only one with this name.
+    ///
+    /// # Errors
+    /// `Unsupported` when there is none, or several of that name; the message lists what there is.
+    pub fn point(&self, wanted: &str) -> Result<&PointInfo> {
+        let points = self.points();
+        if let Some(point) = points.iter().find(|point| point.id == wanted) {
+            return Ok(point);
+        }
+        let mut named = points.iter().filter(|point| point.name == wanted);
+        match (named.next(), named.next()) {
+            (Some(point), None) => Ok(point),
+            (None, _) => Err(no_point(wanted, points)),
+            (Some(_), Some(_)) => Err(Error::unsupported(format!(
+                "several restore points are called {wanted:?}; name one by its id"
+            ))),
+        }
+    }
+}
+
+pub(crate) fn no_point(wanted: &str, points: &[PointInfo]) -> Error {
+    /// More would not help anybody to choose.
+    const LISTED: usize = 16;
+    let known: Vec<&str> = points
+        .iter()
+        .take(LISTED)
+        .map(|point| point.id.as_str())
+        .collect();
+    let more = if points.len() > LISTED { ", ..." } else { "" };
+    Error::unsupported(format!(
+        "there is no restore point {wanted:?}, only {}{more}",
+        known.join(", ")
+    ))
+}
+
+/// What a restore point is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PointKind {
+    /// The state that the machine would start from.
+    Active,
+    /// A snapshot kept inside the image file.
+    InternalSnapshot,
+}
+
+/// An instant as images keep it: seconds and nanoseconds since 1970-01-01 UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Timestamp {
+    /// Seconds.
+    pub seconds: u64,
+    /// Nanoseconds, below 1,000,000,000.
+    pub nanoseconds: u32,
+}
+
+/// A restore point, as a fact.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PointInfo {
+    /// Unique within the image: [`ACTIVE`], or the snapshot's own id.
+    pub id: String,
+    /// What people call it; control characters are spelled out.
+    pub name: String,
+    /// What it is made of.
+    pub kind: PointKind,
+    /// When it was taken, if the image says.
+    pub created: Option<Timestamp>,
+    /// How long the guest had been running by its virtual clock, in nanoseconds.
+    pub vm_clock: Option<u64>,
+    /// Bytes of saved memory and devices. A point that has them is a suspended machine: its disk must not be
+    /// changed.
+    pub memory: Option<u64>,
+    /// The size of the disk at this point in bytes.
+    pub disk_size: u64,
+}
+
+impl PointInfo {
+    pub(crate) fn active(disk_size: u64) -> Self {
+        Self {
+            id: ACTIVE.to_owned(),
+            name: ACTIVE.to_owned(),
+            kind: PointKind::Active,
+            created: None,
+            vm_clock: None,
+            memory: None,
+            disk_size,
+        }
+    }
+}
+
+/// What an image says of its own condition.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct State {
+    /// It was not closed: its counts of used clusters may be stale. Its bytes are read rightly all the same, since
+    /// reading uses none of those counts.
+    pub dirty: bool,
+}
+
+/// A host file of an image, as a fact.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ChainFile {
+    /// The path it was opened by. Bytes that are not UTF-8 are replaced when it is stored.
+    #[serde(serialize_with = "lossy")]
+    pub path: PathBuf,
+    /// The name by which the file above it refers to it.
+    pub named: Option<String>,
+    /// What it is to the file above it.
+    pub role: Role,
+    /// Its format.
+    pub format: FormatName,
+    /// Its state when it was opened.
+    pub identity: Identity,
+}
+
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+/// The host files of an image, kept open so that they can be asked about their owners.
+#[derive(Debug, Clone, Default)]
+pub struct Chain {
+    files: Vec<ChainFile>,
+    hosts: Vec<Arc<HostFile>>,
+}
+
+impl Chain {
+    pub(crate) fn push(&mut self, file: ChainFile, host: Arc<HostFile>) {
+        self.files.push(file);
+        self.hosts.push(host);
+    }
+
+    pub(crate) fn extend(&mut self, below: &Self) {
+        self.files.extend(below.files.iter().cloned());
+        self.hosts.extend(below.hosts.iter().cloned());
+    }
+
+    /// The files as facts, the image first.
+    #[must_use]
+    pub fn files(&self) -> &[ChainFile] {
+        &self.files
+    }
+
+    /// The first program found that may write any file of the chain: a machine that runs.
+    ///
+    /// # Errors
+    /// `Io` when the host cannot be asked.
+    pub fn owner(&self) -> Result<Option<Owner>> {
+        for host in &self.hosts {
+            if let Some(owner) = Owner::of(host)? {
+                return Ok(Some(owner));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Locks every file of the chain against writers that heed QEMU's locks, as a backing file is locked.
+    ///
+    /// # Errors
+    /// `Denied` when a machine owns one of the files, `Io` when the host cannot lock.
+    pub fn lock(&self) -> Result<Vec<ReadLock>> {
+        self.hosts.iter().map(ReadLock::take).collect()
+    }
+}

@@ -1,0 +1,231 @@
+//! Opening an image and everything it refers to.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dormouse_block::{Error, HostFile, Meter, Metered, Result, Source};
+
+use crate::format::{format_named, recognise};
+use crate::{Chain, ChainFile, FormatName, Gate, Image, Reference, Role};
+
+/// Files of one chain: QEMU has no limit of its own, people's chains have a dozen.
+pub const MAX_CHAIN: usize = 64;
+
+/// How to open an image.
+#[derive(Clone)]
+pub struct OpenOptions {
+    /// Its format, if the caller knows; it is recognised otherwise.
+    pub format: Option<FormatName>,
+    /// Asked before any file that an image names is opened.
+    pub gate: Arc<dyn Gate>,
+    /// Counts every byte read from host files.
+    pub meter: Meter,
+}
+
+impl OpenOptions {
+    /// Recognise the format, ask `gate`, read without a budget.
+    #[must_use]
+    pub fn new(gate: Arc<dyn Gate>) -> Self {
+        Self {
+            format: None,
+            gate,
+            meter: Meter::unlimited(),
+        }
+    }
+
+    /// The same, with the format given.
+    #[must_use]
+    pub fn format(mut self, format: FormatName) -> Self {
+        self.format = Some(format);
+        self
+    }
+
+    /// The same, counting on `meter`.
+    #[must_use]
+    pub fn meter(mut self, meter: Meter) -> Self {
+        self.meter = meter;
+        self
+    }
+}
+
+/// A host file that is about to be opened as an image.
+pub struct OpenFile {
+    pub(crate) host: Arc<HostFile>,
+    pub(crate) source: Arc<dyn Source>,
+    role: Role,
+    named: Option<String>,
+}
+
+impl OpenFile {
+    /// The file's bytes.
+    #[must_use]
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
+    /// The path it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.host.path()
+    }
+
+    /// A chain that begins with this file.
+    #[must_use]
+    pub fn chain(&self, format: FormatName) -> Chain {
+        let mut chain = Chain::default();
+        chain.push(
+            ChainFile {
+                path: self.host.path().to_owned(),
+                named: self.named.clone(),
+                role: self.role,
+                format,
+                identity: self.host.identity().clone(),
+            },
+            self.host.clone(),
+        );
+        chain
+    }
+
+    fn extension(&self) -> &str {
+        self.path()
+            .extension()
+            .and_then(OsStr::to_str)
+            .unwrap_or("")
+    }
+}
+
+/// Opens the files of one chain: through the gate, never one twice, never too many.
+pub struct Opener<'a> {
+    options: &'a OpenOptions,
+    ancestors: Vec<(u64, u64)>,
+}
+
+impl Opener<'_> {
+    fn open_file(&mut self, path: &Path, role: Role, named: Option<String>) -> Result<OpenFile> {
+        if self.ancestors.len() >= MAX_CHAIN {
+            return Err(Error::limit(format!(
+                "the backing chain is longer than {MAX_CHAIN} files"
+            ))
+            .in_file(path.display()));
+        }
+        let host = Arc::new(HostFile::open(path)?);
+        let identity = (host.identity().device, host.identity().inode);
+        if self.ancestors.contains(&identity) {
+            return Err(
+                Error::corrupt("the backing chain leads back to itself").in_file(path.display())
+            );
+        }
+        self.ancestors.push(identity);
+        let source: Arc<dyn Source> =
+            Arc::new(Metered::new(host.clone(), self.options.meter.clone()));
+        Ok(OpenFile {
+            host,
+            source,
+            role,
+            named,
+        })
+    }
+
+    fn open_image(&mut self, file: OpenFile, format: Option<FormatName>) -> Result<Box<dyn Image>> {
+        let path = file.path().to_owned();
+        let format = match format {
+            Some(name) => format_named(name),
+            None => recognise(&*file.source, file.extension()),
+        };
+        format
+            .and_then(|format| format.open(file, self))
+            .map_err(|error| error.in_file(path.display()))
+    }
+
+    /// Opens what `from` refers to as `named`. A relative name is resolved against the folder of `from`.
+    ///
+    /// # Errors
+    /// `Denied` when the gate says no or the name asks for another protocol, `Corrupt` when the chain leads back to
+    /// itself or its file is missing, `Limit` when it is too long, and whatever keeps that image from being opened.
+    pub fn open_reference(
+        &mut self,
+        from: &OpenFile,
+        named: &[u8],
+        role: Role,
+        format: Option<FormatName>,
+    ) -> Result<Box<dyn Image>> {
+        let path = resolve(from.path(), named, role)?;
+        let path = self.options.gate.permit(&Reference {
+            from: from.path(),
+            role,
+            path: &path,
+        })?;
+        let named = String::from_utf8_lossy(named).into_owned();
+        let file = self.open_file(&path, role, Some(named))?;
+        self.open_image(file, format)
+    }
+}
+
+/// The path that a name inside an image stands for, as QEMU takes it.
+fn resolve(from: &Path, named: &[u8], role: Role) -> Result<PathBuf> {
+    let shown = String::from_utf8_lossy(named);
+    if named.is_empty() || named.contains(&0) {
+        return Err(Error::corrupt(format!(
+            "the name of its {} is not a path",
+            role.as_str()
+        )));
+    }
+    let named = named.strip_prefix(b"file:").unwrap_or(named);
+    // A colon before the first slash: a protocol (`nbd:`, `https:`) or a description of options (`json:`).
+    let protocol = named
+        .iter()
+        .position(|&byte| byte == b':' || byte == b'/')
+        .filter(|&at| named.get(at) == Some(&b':'));
+    if let Some(end) = protocol {
+        let name = String::from_utf8_lossy(named.get(..end).unwrap_or_default()).into_owned();
+        return Err(Error::denied(format!(
+            "its {} {shown} asks for the {name:?} protocol; only local files are opened",
+            role.as_str()
+        )));
+    }
+    let path = Path::new(OsStr::from_bytes(named));
+    let folder = from.parent().unwrap_or(Path::new(""));
+    Ok(folder.join(path))
+}
+
+/// Opens the image at `path` and its whole backing chain.
+///
+/// # Errors
+/// `Io` when the host cannot read it; `Denied` when the gate or a suspicious name forbids it; `Unsupported`,
+/// `Corrupt` and `Limit` as the formats say. The message names the file of the chain that failed.
+pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Image>> {
+    let mut opener = Opener {
+        options,
+        ancestors: Vec::new(),
+    };
+    let file = opener.open_file(path, Role::Image, None)?;
+    opener.open_image(file, options.format)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dormouse_block::ErrorKind;
+
+    #[test]
+    fn names_resolve_beside_the_image_and_protocols_are_refused() {
+        let from = Path::new("/library/vm/overlay.qcow2");
+        let at = |named: &[u8]| resolve(from, named, Role::Backing);
+        assert_eq!(at(b"base.raw").unwrap(), Path::new("/library/vm/base.raw"));
+        assert_eq!(at(b"file:base").unwrap(), Path::new("/library/vm/base"));
+        assert_eq!(at(b"/x/base").unwrap(), Path::new("/x/base"));
+        assert_eq!(at(b"./a:b").unwrap(), Path::new("/library/vm/./a:b"));
+        for refused in [
+            &b"json:{\"driver\":\"raw\"}"[..],
+            b"nbd:localhost:10809",
+            b"https://example.org/x",
+            b"fat:rw:/etc",
+        ] {
+            assert_eq!(at(refused).unwrap_err().kind(), ErrorKind::Denied);
+        }
+        assert_eq!(at(b"").unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(at(b"a\0b").unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+}

@@ -1,0 +1,184 @@
+//! QEMU's tools as oracles, and disks with known scatterings of data. A missing tool fails the test.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its part of this module"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests run oracles and write files"
+)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+
+use dormouse_block::Result;
+use dormouse_disk::{FormatName, Image, LibraryGate, OpenOptions};
+
+/// A small deterministic generator (xorshift64*), so that every run sees the same disks.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+}
+
+pub fn output(program: &str, args: &[&str]) -> Output {
+    Command::new(program)
+        .args(args)
+        .output()
+        .unwrap_or_else(|error| panic!("the oracle {program} is required: {error}"))
+}
+
+pub fn run(program: &str, args: &[&str]) -> String {
+    let out = output(program, args);
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{program} {args:?}: {err}");
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+pub fn open(path: &Path, format: Option<FormatName>) -> Result<Box<dyn Image>> {
+    let gate = LibraryGate::new([path.parent().unwrap()]).unwrap();
+    let mut options = OpenOptions::new(Arc::new(gate));
+    options.format = format;
+    dormouse_disk::open(path, &options)
+}
+
+pub fn image(path: &Path) -> Box<dyn Image> {
+    open(path, None).unwrap_or_else(|error| panic!("{}", error.with_causes()))
+}
+
+/// A raw disk of `len` bytes with text-like, random, constant and empty stretches.
+pub fn seed_raw(path: &Path, len: u64, seed: u64) {
+    let mut random = Random(seed);
+    let file = std::fs::File::create(path).unwrap();
+    file.set_len(len).unwrap();
+    let mut at = 0;
+    while at < len {
+        let size = (random.below(400_000) + 1).min(len - at);
+        let kind = random.below(4);
+        let bytes: Vec<u8> = (0..size)
+            .map(|n| match kind {
+                0 => random.next().to_le_bytes()[0],
+                1 => b"the quick brown fox "[usize::try_from(n % 20).unwrap()],
+                _ => 0x5a,
+            })
+            .collect();
+        if kind != 3 {
+            file.write_all_at(&bytes, at).unwrap();
+        }
+        at += size;
+    }
+}
+
+/// Writes, zeroes and discards through qemu-io in many places of `disk`.
+pub fn scatter(disk: &Path, len: u64, count: u64, seed: u64) {
+    let mut random = Random(seed);
+    let mut child = Command::new("qemu-io")
+        .args(["-d", "unmap", disk.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the oracle qemu-io is required");
+    let mut input = child.stdin.take().unwrap();
+    for _ in 0..count {
+        let from = random.below(len / 512) * 512;
+        let size = ((random.below(600) + 1) * 512).min(len - from);
+        let pattern = random.below(255) + 1;
+        match random.below(8) {
+            0 => writeln!(input, "write -z {from} {size}"),
+            1 => writeln!(input, "write -z -u {from} {size}"),
+            2 => writeln!(input, "discard {from} {size}"),
+            _ => writeln!(input, "write -P {pattern} {from} {size}"),
+        }
+        .unwrap();
+    }
+    drop(input);
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success());
+}
+
+/// A program that holds a file open until it is dropped.
+pub struct Holder(Child);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+/// qemu-io with `disk` open, as a running machine would have it.
+pub fn hold_open(disk: &Path, read_only: bool) -> Holder {
+    let mut command = Command::new("qemu-io");
+    if read_only {
+        command.arg("-r");
+    }
+    let mut child = command
+        .arg(disk)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the oracle qemu-io is required");
+    writeln!(child.stdin.as_mut().unwrap(), "length").unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    Holder(child)
+}
+
+/// Saves a stopped machine without an operating system into `disk` as the snapshot `name`.
+pub fn savevm(disk: &Path, name: &str) {
+    let mut child = Command::new("qemu-system-x86_64")
+        .args([
+            "-machine",
+            "pc,accel=tcg",
+            "-m",
+            "64",
+            "-S",
+            "-display",
+            "none",
+        ])
+        .args(["-nodefaults", "-monitor", "stdio", "-drive"])
+        .arg(format!("file={},format=qcow2,if=virtio", disk.display()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the oracle qemu-system-x86_64 is required");
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "savevm {name}\nquit").unwrap();
+    drop(input);
+    let out = child.wait_with_output().unwrap();
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+}
+
+/// The folder of independent fixtures.
+pub fn fixtures() -> PathBuf {
+    let folder = std::env::var_os("DORMOUSE_FIXTURES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures"),
+        PathBuf::from,
+    );
+    assert!(
+        folder.is_dir(),
+        "the fixtures are required: set DORMOUSE_FIXTURES ({} is no folder)",
+        folder.display()
+    );
+    folder
+}
