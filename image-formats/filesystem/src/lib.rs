@@ -16,6 +16,7 @@
 //! ```
 
 mod assemble;
+pub mod ext;
 mod guest;
 mod memory;
 mod tree;

@@ -202,7 +202,7 @@ pub trait Filesystem: Sync {
 }
 
 /// The filesystems that can be opened, in the order they are tried.
-pub const FILESYSTEMS: &[&dyn Filesystem] = &[];
+pub const FILESYSTEMS: &[&dyn Filesystem] = &[&crate::ext::Ext4];
 
 /// Opens whatever filesystem `volume` carries; `None` when no signature is known.
 ///

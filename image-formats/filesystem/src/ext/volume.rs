@@ -1,0 +1,142 @@
+//! Blocks of the filesystem as they are after its journal: from the journal's copies where there are any.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dormouse_block::{Error, Result, Source};
+
+use super::journal::Replay;
+use super::{index, overflow, wide};
+
+/// Bytes of metadata blocks that are kept in memory.
+const CACHE_BYTES: usize = 4 << 20;
+
+/// The volume's blocks.
+pub struct Volume {
+    source: Arc<dyn Source>,
+    block_log: u32,
+    replay: Replay,
+    cache: Mutex<Cache>,
+}
+
+/// Two generations of blocks: what is used moves into the young one; when that is full, the old one is dropped.
+struct Cache {
+    young: HashMap<u64, Arc<[u8]>>,
+    old: HashMap<u64, Arc<[u8]>>,
+    half: usize,
+}
+
+impl Cache {
+    fn get(&mut self, block: u64) -> Option<Arc<[u8]>> {
+        if let Some(bytes) = self.young.get(&block) {
+            return Some(bytes.clone());
+        }
+        let bytes = self.old.remove(&block)?;
+        self.put(block, bytes.clone());
+        Some(bytes)
+    }
+
+    fn put(&mut self, block: u64, bytes: Arc<[u8]>) {
+        if self.young.len() >= self.half {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(block, bytes);
+    }
+}
+
+impl Volume {
+    /// The blocks of `source`, of 2^`block_log` bytes, with what `replay` lays over them.
+    #[must_use]
+    pub fn new(source: Arc<dyn Source>, block_log: u32, replay: Replay) -> Self {
+        Self {
+            source,
+            block_log,
+            replay,
+            cache: Mutex::new(Cache {
+                young: HashMap::new(),
+                old: HashMap::new(),
+                half: (CACHE_BYTES >> block_log >> 1).max(4),
+            }),
+        }
+    }
+
+    /// What the journal lays over the blocks.
+    #[must_use]
+    pub fn replay(&self) -> &Replay {
+        &self.replay
+    }
+
+    /// The source below.
+    #[must_use]
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
+    fn offset(&self, block: u64) -> Result<u64> {
+        block.checked_mul(1 << self.block_log).ok_or_else(overflow)
+    }
+
+    /// A block of metadata, kept in memory for a while.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn block(&self, block: u64) -> Result<Arc<[u8]>> {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = cache.get(block) {
+            return Ok(bytes);
+        }
+        drop(cache);
+        let mut buf = vec![0; 1_usize << self.block_log];
+        self.read_one(block, 0, &mut buf)?;
+        let bytes: Arc<[u8]> = buf.into();
+        cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.put(block, bytes.clone());
+        Ok(bytes)
+    }
+
+    /// Bytes of one block from `within` on, through the journal.
+    fn read_one(&self, block: u64, within: usize, buf: &mut [u8]) -> Result<()> {
+        let copy = self.replay.blocks.get(&block);
+        let from = copy.map_or(block, |copy| copy.block);
+        let offset = self.offset(from)?.saturating_add(wide(within));
+        self.source.read_exact_at(offset, buf)?;
+        if copy.is_some_and(|copy| copy.escaped) {
+            super::journal::unescape(within, buf);
+        }
+        Ok(())
+    }
+
+    /// Fills `buf` with bytes of consecutive blocks, from byte `within` of `block` on; nothing is kept in memory.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn read(&self, block: u64, within: usize, buf: &mut [u8]) -> Result<()> {
+        let size = 1_usize << self.block_log;
+        let last = block.saturating_add(wide(within.saturating_add(buf.len())) >> self.block_log);
+        if self.replay.blocks.range(block..=last).next().is_none() {
+            let offset = self.offset(block)?.saturating_add(wide(within));
+            return self.source.read_exact_at(offset, buf);
+        }
+        let mut block = block;
+        let mut within = within;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let step = size.saturating_sub(within).min(rest.len());
+            let (part, after) = rest
+                .split_at_mut_checked(step)
+                .filter(|_| step > 0)
+                .ok_or_else(|| Error::corrupt("a read outside its block"))?;
+            self.read_one(block, within, part)?;
+            rest = after;
+            within = 0;
+            block = block.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// Bytes of a block.
+    #[must_use]
+    pub fn block_len(&self) -> usize {
+        index(1_u64 << self.block_log)
+    }
+}
