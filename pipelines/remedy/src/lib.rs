@@ -1,1 +1,3 @@
 //! Plans, dependency resolution, package injection, first-boot work and catch-up plans.
+
+pub mod deb;
