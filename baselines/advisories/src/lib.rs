@@ -1,1 +1,36 @@
 //! Verified package repositories and vendor advisories, in one model.
+//!
+//! [`Repository`] reads a Debian archive from a local folder: the signature of each suite against a [`Keyring`], the
+//! digests of its indices, and the digest of each payload before a byte of it is used. Nothing here opens the network.
+//!
+//! Limits: Release files of 64 MiB, indices of 2 GiB (as they lie there, and unpacked), 4,000,000 packages.
+//!
+//! ```no_run
+//! use dormouse_advisories::{Keyring, Repository, Selection};
+//!
+//! # fn main() -> dormouse_block::Result<()> {
+//! let keyring = Keyring::read("archive-keyring.gpg".as_ref())?;
+//! let as_of = "2026-01-01T00:00:00Z".parse().expect("an instant");
+//! let mirror = Repository::open("mirror".as_ref(), &keyring, &Selection::default(), as_of)?;
+//! for package in mirror.candidates("openssl") {
+//!     let payload = mirror.open_payload(package)?;
+//!     println!("{} {} {}", package.version, payload.digest(), payload.size());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod codec;
+mod folder;
+mod index;
+mod openpgp;
+mod payload;
+mod release;
+mod repository;
+mod suite;
+
+pub use index::IndexedPackage;
+pub use openpgp::{Keyring, Signer};
+pub use payload::{PayloadReader, VerifiedPayload};
+pub use repository::{Repository, Selection};
+pub use suite::{Index, Suite};
