@@ -1,6 +1,12 @@
 //! Byte for byte against QEMU's own tools: every image they make is read as they read it.
 #![allow(missing_docs, reason = "tests")]
-#![expect(clippy::disallowed_methods, reason = "tests write files")]
+#![allow(clippy::disallowed_methods, reason = "tests write files")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 mod oracle;
 

@@ -39,9 +39,11 @@ impl VolumeSystem for Foreign {
 /// The name of the table on `volume`, if it carries one and no filesystem.
 fn look(volume: &Volume) -> Result<Option<&'static str>> {
     let source: &dyn Source = &*volume.source;
-    let bsd = volume.info.partition.as_ref().is_some_and(|partition| {
-        matches!(partition.kind.as_str(), "0xa5" | "0xa6" | "0xa9")
-    });
+    let bsd = volume
+        .info
+        .partition
+        .as_ref()
+        .is_some_and(|partition| matches!(partition.kind.as_str(), "0xa5" | "0xa6" | "0xa9"));
     if !volume.is_disk() && !bsd {
         return Ok(None);
     }

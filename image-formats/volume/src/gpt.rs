@@ -71,7 +71,10 @@ fn look(disk: &Volume) -> Result<Option<Table>> {
         Some(known) => vec![u64::from(known)],
         None => SECTOR_SIZES.to_vec(),
     };
-    let signed = sizes.iter().copied().find(|size| signature_at(source, *size));
+    let signed = sizes
+        .iter()
+        .copied()
+        .find(|size| signature_at(source, *size));
     if !protective {
         // A signature alone may be what is left of an older table: another table or a filesystem over it wins.
         let overwritten = || -> Result<bool> {
@@ -109,11 +112,10 @@ fn look(disk: &Volume) -> Result<Option<Table>> {
                 Table::read(source, *size, last).ok()
             });
             let Some(mut backup) = backup else {
-                return Err(Error::new(
-                    error.kind(),
-                    "the GPT is broken, and so is its backup",
-                )
-                .because(error));
+                return Err(
+                    Error::new(error.kind(), "the GPT is broken, and so is its backup")
+                        .because(error),
+                );
             };
             backup.notes.push(format!(
                 "the partition table is broken, its backup was read: {}",

@@ -47,7 +47,9 @@ fn unclean(kind: &str, peek: &mut Peek<'_>) -> bool {
         // EXT4_FEATURE_INCOMPAT_RECOVER: the journal is to be replayed. ext2 has no journal; bit 0 of s_state says
         // that it was unmounted cleanly.
         "ext3" | "ext4" => peek.u32(1024 + 0x60).is_some_and(|flags| flags & 4 != 0),
-        "ext2" => peek.u32(1024 + 0x38).is_some_and(|word| word >> 16 & 1 == 0),
+        "ext2" => peek
+            .u32(1024 + 0x38)
+            .is_some_and(|word| word >> 16 & 1 == 0),
         _ => false,
     }
 }

@@ -20,7 +20,11 @@
 #![warn(clippy::arithmetic_side_effects)]
 #![cfg_attr(
     test,
-    allow(clippy::disallowed_methods, clippy::arithmetic_side_effects, reason = "tests make files")
+    allow(
+        clippy::disallowed_methods,
+        clippy::arithmetic_side_effects,
+        reason = "tests make files"
+    )
 )]
 
 mod foreign;

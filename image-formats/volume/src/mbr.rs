@@ -82,7 +82,11 @@ fn entries(sector: &[u8]) -> Result<Option<[Entry; 4]>> {
         return Ok(None);
     }
     let entry = |position: usize| -> Result<Entry> {
-        let bytes = slice_at(sector, 446_usize.saturating_add(position.saturating_mul(16)), 16)?;
+        let bytes = slice_at(
+            sector,
+            446_usize.saturating_add(position.saturating_mul(16)),
+            16,
+        )?;
         Ok(Entry {
             status: bytes.first().copied().unwrap_or(0),
             kind: bytes.get(4).copied().unwrap_or(0),

@@ -49,9 +49,8 @@ pub(crate) fn divide(disk: &Volume, system: &'static str, ranges: Vec<Range>, fo
         })
         .collect();
     bounds.sort_unstable();
-    let at = |number: u32| {
-        Locator::default().volume(format!("{}/{system}{number}", disk.info.name))
-    };
+    let at =
+        |number: u32| Locator::default().volume(format!("{}/{system}{number}", disk.info.name));
     let mut furthest: Option<(u64, u32)> = None;
     for (start, end, number) in bounds {
         if let Some((reach, other)) = furthest.filter(|(reach, _)| start < *reach) {

@@ -54,13 +54,14 @@ pub(crate) static SIGNATURES: &[Signature] = signatures! {
     "adaptec_raid_member" Layer |p| p.ends(512, b"\x37\xfc\x4d\x1e") || p.ends(512, b"DPTM");
     "promise_fasttrack_raid_member" Layer |p| promise(p);
     "via_raid_member" Layer |p| p.ends(512, b"\x55\xaa") && via_checksum(p);
-    "bcache" Layer |p| p.is(0x1018, BCACHE);
+    // Its superblock says that it lies in sector 8; bcachefs began with the same magic.
+    "bcache" Layer |p| p.is(0x1018, BCACHE) && p.is(0x1008, &8_u64.to_le_bytes());
     "drbd" Layer |p| drbd(p);
     "drbdmanage_control_volume" Layer |p| p.is(0, b"$DRBDmgr=q");
     "LVM2_member" Layer |p| (0..4).any(|n: u64| p.is(n.saturating_mul(512), b"LABELONE") && p.is(n.saturating_mul(512).saturating_add(24), b"LVM2 001"));
     "LVM1_member" Layer |p| p.is(0, b"HM\x01\0") || p.is(0, b"HM\x02\0");
     "crypto_LUKS" Layer |p| p.is(0, b"LUKS\xba\xbe") || p.is(0x4000, b"SKUL\xba\xbe");
-    "cs_fvault2" Layer |p| p.is(88, b"CS") && p.is(0, &[0]) && p.is(48, b"\x10");
+    "cs_fvault2" Layer |p| p.is(88, b"CS\x01\0") && p.is(8, b"\x01\0");
     "BitLocker" Layer |p| p.is(3, b"-FVE-FS-") || (p.is(3, b"MSWIN4.1") && p.is(424, b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a"));
     "vdo" Layer |p| p.is(0, b"dmvdo001");
     "stratis" Layer |p| p.is(516, b"!Stra0tis\x86\xff\x02^\x41rh");
@@ -68,7 +69,7 @@ pub(crate) static SIGNATURES: &[Signature] = signatures! {
     "ceph_bluestore" Layer |p| p.is(0, b"bluestore block device");
     "VMFS_volume_member" Layer |p| p.is(0x10_0000, b"\x0d\xd0\x01\xc0");
     "ubi" Layer |p| p.is(0, b"UBI#");
-    "swsuspend" Hibernation |p| at_page_end(p, &[b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001", b"\xed\xc3\x02\xe9\x98\x56\xe5\x0c"]);
+    "swsuspend" Hibernation |p| at_page_end(p, &[b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001", TUXONICE]) || p.is(0, TUXONICE);
     "swap" Other |p| at_page_end(p, &[b"SWAP-SPACE", b"SWAPSPACE2"]);
     "xfs" Files |p| p.is(0, b"XFSB");
     "xfs_external_log" Other |p| xfs_log(p);
@@ -79,7 +80,7 @@ pub(crate) static SIGNATURES: &[Signature] = signatures! {
     "ext2" Files |p| ext(p) == Some(2);
     "zfs_member" Layer |p| zfs(p);
     "apfs" Files |p| p.is(32, b"NXSB");
-    "bcachefs" Files |p| p.is(0x1018, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef");
+    "bcachefs" Files |p| p.is(0x1018, BCACHE) || p.is(0x1018, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef");
     "f2fs" Files |p| p.is(1024, b"\x10\x20\xf5\xf2");
     "erofs" Files |p| p.is(1024, b"\xe2\xe1\xf5\xe0");
     "nilfs2" Files |p| p.is(1030, b"\x34\x34");
@@ -94,7 +95,7 @@ pub(crate) static SIGNATURES: &[Signature] = signatures! {
     "ntfs" Files |p| p.is(3, b"NTFS    ");
     "exfat" Other |p| p.is(3, b"EXFAT   ");
     "hpfs" Files |p| p.is(0x2000, b"\x49\xe8\x95\xf9");
-    "netware" Files |p| p.is(0x1000, b"SPB5");
+    "nss" Files |p| p.is(0x1000, b"SPB5");
     "squashfs" Files |p| squashfs(p, 4);
     "squashfs3" Files |p| squashfs(p, 3);
     "cramfs" Files |p| p.is(0, b"\x45\x3d\xcd\x28") || p.is(0, b"\x28\xcd\x3d\x45");
@@ -102,7 +103,8 @@ pub(crate) static SIGNATURES: &[Signature] = signatures! {
     "bfs" Files |p| p.is(0, b"\xce\xfa\xad\x1b");
     "befs" Files |p| p.is(544, b"BFS1") || p.is(544, b"1SFB") || p.is(0x220, b"BFS1");
     "vxfs" Files |p| p.is(1024, b"\xf5\xfc\x01\xa5") || p.is(8192, b"\xa5\x01\xfc\xf5");
-    "scoutfs_meta" Files |p| p.is(0x1_0010, b"\x1e\xf5\x07\xc0");
+    "scoutfs_meta" Files |p| p.is(0x1_0004, SCOUTFS) && p.is(0x1_0030, &[1]);
+    "scoutfs_data" Files |p| p.is(0x1_0004, SCOUTFS) && p.is(0x1_0030, &[0]);
     "udf" Files |p| udf(p);
     "iso9660" Files |p| p.is(32769, b"CD001") || p.is(32777, b"CDROM");
     "ufs" Files |p| UFS.iter().any(|at| p.is(*at, b"\x54\x19\x01\0") || p.is(*at, b"\x19\x01\x54\x19") || p.is(*at, b"\0\x01\x19\x54") || p.is(*at, b"\x19\x54\x01\x19"));
@@ -113,6 +115,9 @@ pub(crate) static SIGNATURES: &[Signature] = signatures! {
 };
 
 const BCACHE: &[u8] = b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81";
+const TUXONICE: &[u8] = b"\xed\xc3\x02\xe9\x98\x56\xe5\x0c";
+/// `SCOUTFS_SUPER_MAGIC`; the lowest flag tells the device of metadata.
+const SCOUTFS: &[u8] = b"\x8b\x42\x3c\x10";
 /// `EXT3_FEATURE_INCOMPAT_JOURNAL_DEV`.
 const JOURNAL_DEVICE: u32 = 8;
 /// The magic of UFS lies 0x55c into its superblock, which begins at one of these.
@@ -121,9 +126,8 @@ const UFS: [u64; 4] = [0x55c, 0x255c, 0x1_055c, 0x4_055c];
 /// MD superblocks: version 1 at 0, 4096, or 8 KiB before the end (down to 4 KiB); version 0.90 in the last whole 64 KiB.
 fn md_raid(p: &mut Peek<'_>) -> bool {
     const MAGIC: &[u8] = b"\xfc\x4e\x2b\xa9";
-    let version_1 = |p: &mut Peek<'_>, at: u64| {
-        p.is(at, MAGIC) && p.u32(at.saturating_add(4)) == Some(1)
-    };
+    let version_1 =
+        |p: &mut Peek<'_>, at: u64| p.is(at, MAGIC) && p.u32(at.saturating_add(4)) == Some(1);
     if version_1(p, 0) || version_1(p, 4096) {
         return true;
     }
@@ -148,18 +152,16 @@ fn silicon(p: &mut Peek<'_>) -> bool {
 }
 
 fn promise(p: &mut Peek<'_>) -> bool {
-    [63, 255, 256, 16, 399, 591, 675, 735, 911, 974, 991, 951, 3087]
-        .iter()
-        .any(|sectors: &u64| p.ends(sectors.saturating_mul(512), b"Promise Technology, Inc."))
+    [
+        63, 255, 256, 16, 399, 591, 675, 735, 911, 974, 991, 951, 3087,
+    ]
+    .iter()
+    .any(|sectors: &u64| p.ends(sectors.saturating_mul(512), b"Promise Technology, Inc."))
 }
 
 /// The last of the first 51 bytes is their sum.
 fn via_checksum(p: &mut Peek<'_>) -> bool {
-    let Some(bytes) = p
-        .len()
-        .checked_sub(512)
-        .and_then(|at| p.bytes(at, 51))
-    else {
+    let Some(bytes) = p.len().checked_sub(512).and_then(|at| p.bytes(at, 51)) else {
         return false;
     };
     let Some((sum, rest)) = bytes.split_last() else {
@@ -183,13 +185,18 @@ fn xfs_log(p: &mut Peek<'_>) -> bool {
     (0..512_u64).any(|sector| {
         let at = sector.saturating_mul(512);
         p.is(at, b"\xfe\xed\xba\xbe")
-            && (p.is(at.saturating_add(8), b"\0\0\0\x01") || p.is(at.saturating_add(8), b"\0\0\0\x02"))
+            && (p.is(at.saturating_add(8), b"\0\0\0\x01")
+                || p.is(at.saturating_add(8), b"\0\0\0\x02"))
     })
 }
 
 /// Compatible, incompatible and read-only compatible features.
 fn ext_features(p: &mut Peek<'_>) -> Option<(u32, u32, u32)> {
-    Some((p.u32(1024 + 0x5c)?, p.u32(1024 + 0x60)?, p.u32(1024 + 0x64)?))
+    Some((
+        p.u32(1024 + 0x5c)?,
+        p.u32(1024 + 0x60)?,
+        p.u32(1024 + 0x64)?,
+    ))
 }
 
 /// 2, 3 or 4, told apart by features as libblkid does: what ext3 does not have is ext4, what has a journal is ext3.

@@ -2,6 +2,9 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
     reason = "each test file uses its part of this module"
 )]
 #![expect(
