@@ -35,8 +35,8 @@ pub const OPTION_SETS: &[(&str, &str, u32)] = &[
     ("sparse-super2", "-t ext4 -O sparse_super2", 64),
     ("quota", "-t ext4 -O quota,project -I 256", 64),
     ("flat", "-t ext4 -O ^flex_bg,^extents,^64bit,^huge_file", 64),
-    ("legacy-hash", "-t ext4 -E hash_alg=legacy", 64),
-    ("tea-hash", "-t ext4 -E hash_alg=tea", 64),
+    ("legacy-hash", "-t ext4 hash_alg=legacy", 64),
+    ("tea-hash", "-t ext4 hash_alg=tea", 64),
     ("no-journal", "-t ext4 -O ^has_journal", 64),
     ("no-filetype", "-t ext2 -O ^filetype", 64),
     ("large-dir", "-t ext4 -b 1024 -O large_dir", 64),
@@ -96,7 +96,9 @@ pub fn make(folder: &Path, name: &str, options: &str, mib: u32, content: &Path) 
     let image = folder.join(format!("{name}.img"));
     let file = File::create(&image).unwrap();
     file.set_len(u64::from(mib) << 20).unwrap();
-    let mut args: Vec<&str> = options.split_whitespace().collect();
+    let (hash, mut args): (Vec<&str>, Vec<&str>) = options
+        .split_whitespace()
+        .partition(|option| option.starts_with("hash_alg="));
     args.extend([
         "-q",
         "-F",
@@ -106,10 +108,10 @@ pub fn make(folder: &Path, name: &str, options: &str, mib: u32, content: &Path) 
         content.to_str().unwrap(),
         image.to_str().unwrap(),
     ]);
-    if name == "large-file" {
-        args.retain(|arg| !arg.is_empty());
-    }
     must("mke2fs", &args);
+    for option in hash {
+        must("tune2fs", &["-E", option, image.to_str().unwrap()]);
+    }
     decorate(&image);
     // Indexes the directories that mke2fs left linear; it answers 1 for "changed".
     let output = run("e2fsck", &["-fyD", image.to_str().unwrap()]);
@@ -135,14 +137,10 @@ fn decorate(image: &Path) {
          ea_set file-1 user.empty \"\"\n\
          set_inode_field file-61 uid 1000000\nset_inode_field file-61 gid 70000\n\
          set_inode_field file-61 mode 0104755\n\
-         set_inode_field future mtime_extra 0x00000ec9\nset_inode_field file-1 block[2] 0\n",
+         set_inode_field future mtime_extra 0x00000ec9\n",
         big = big.display()
     );
-    fs::write(
-        &commands,
-        script.replace("set_inode_field file-1 block[2] 0\n", ""),
-    )
-    .unwrap();
+    fs::write(&commands, script).unwrap();
     must(
         "debugfs",
         &[
@@ -152,4 +150,29 @@ fn decorate(image: &Path) {
             image.to_str().unwrap(),
         ],
     );
+}
+
+/// A few files of every kind, and a directory that will be hashed.
+pub fn populate_small(root: &Path) {
+    for (name, size) in [
+        ("empty", 0),
+        ("tiny", 40),
+        ("moved", 20_000),
+        ("revoked", 9000),
+        ("large", 300_000),
+    ] {
+        fs::write(root.join(name), vec![b'm'; size]).unwrap();
+    }
+    symlink("tiny", root.join("link")).unwrap();
+    symlink("t".repeat(300), root.join("long")).unwrap();
+    for n in [1, 100, 4096] {
+        fs::write(root.join(format!("file-{n}")), vec![b'f'; n]).unwrap();
+    }
+    for name in ["file-61", "future"] {
+        fs::write(root.join(name), name).unwrap();
+    }
+    fs::create_dir(root.join("many")).unwrap();
+    for n in 0..300 {
+        fs::write(root.join(format!("many/name-{n}")), b"").unwrap();
+    }
 }

@@ -10,7 +10,10 @@
     reason = "tests make images with other programs and fail by panicking"
 )]
 
+mod fixtures;
+mod hostile;
 mod images;
+mod journal;
 mod oracle;
 
 use images::{OPTION_SETS, make, populate};
