@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The peer of `dormouse patch`: installs packages with the machine's own dpkg, in a chroot of a mounted image.
 #
-#   chroot-dpkg.sh IMAGE MIRROR PENDING RESULT
+#   chroot-dpkg.sh [--unpack] IMAGE MIRROR PENDING RESULT
 #
 # PENDING is one of mirror.sh's pending/NAME.tsv, or a part of one. RESULT is a new overlay on IMAGE (a new raw copy,
-# when IMAGE is raw). IMAGE is not changed. Services are kept from starting. Needs root, /dev/fuse and loop devices.
+# when IMAGE is raw). IMAGE is not changed. With --unpack, the packages of the last round are left unpacked, as a
+# reference for what dpkg itself leaves in that state. Services are kept from starting. Needs root, /dev/fuse and loop devices.
 # Prints key=value lines: packages, seconds_total, seconds_dpkg.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
@@ -15,10 +16,16 @@ here=$(dirname "$(realpath "$0")")
 # shellcheck source=SCRIPTDIR/parts/mounted.sh
 . "$here/parts/mounted.sh"
 
-[ "$#" -eq 4 ] || { echo "usage: ${0##*/} IMAGE MIRROR PENDING RESULT" >&2; exit 2; }
+arguments=("$@")
+last=--install
+if [ "${1:-}" = --unpack ]; then
+  last=--unpack
+  shift
+fi
+[ "$#" -eq 4 ] || { echo "usage: ${0##*/} [--unpack] IMAGE MIRROR PENDING RESULT" >&2; exit 2; }
 [ "$(id -u)" -eq 0 ] || { echo "chroot-dpkg: mounting an image needs root" >&2; exit 2; }
 if [ -z "${DORMOUSE_OWN_MOUNTS:-}" ]; then
-  DORMOUSE_OWN_MOUNTS=1 exec unshare --mount --propagation private -- "$0" "$@"
+  DORMOUSE_OWN_MOUNTS=1 exec unshare --mount --propagation private -- "$0" "${arguments[@]}"
 fi
 image=$(realpath "$1") mirror=$(realpath "$2") pending=$(realpath "$3") result=$(realpath -m "$4")
 
@@ -40,8 +47,10 @@ mount --bind "$mirror" "$mounted_root/run/mirror"
 mapfile -t rounds < <(cut -f 6 "$pending" | sort -nu)
 dpkg_started=$(date +%s%N)
 for round in "${rounds[@]}"; do
+  action=--install
+  [ "$round" != "${rounds[-1]}" ] || action=$last
   mapfile -t packages < <(awk -F '\t' -v round="$round" '$6 == round { print "/run/mirror/" $5 }' "$pending")
-  in_chroot "$mounted_root" dpkg --auto-deconfigure --force-confdef --force-confold --install "${packages[@]}" \
+  in_chroot "$mounted_root" dpkg --auto-deconfigure --force-confdef --force-confold "$action" "${packages[@]}" \
     </dev/null >>"$log" 2>&1 || { tail -n 40 "$log" >&2; exit 1; }
 done
 dpkg_ended=$(date +%s%N)

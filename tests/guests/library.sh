@@ -29,7 +29,8 @@ mkdir -p "$(dirname "$1")"
 library=$(realpath -m "$1")
 facts="$library.facts"
 
-key=$(cd "$here" && recipes_digest library.sh parts/*.sh machines/{web,db,build}.*)
+key=$(cd "$here" && recipes_digest library.sh \
+  parts/{assemble,bootstrap,disk,distribution,emulator,namespace,suspend,upgrade}.sh machines/{web,db,build}.*)
 if [ -d "$library" ] && [ "$(cat "$facts/key" 2>/dev/null)" = "$key" ]; then
   echo "library: $library is up to date"
   exit 0

@@ -23,7 +23,8 @@ size=4096
 [ "$#" -eq 1 ] || { echo "usage: ${0##*/} DIR" >&2; exit 2; }
 mkdir -p "$1"
 folder=$(realpath "$1")
-key=$(cd "$here" && recipes_digest server.sh parts/*.sh machines/server.*)
+key=$(cd "$here" && recipes_digest server.sh \
+  parts/{assemble,bootstrap,disk,distribution,namespace}.sh machines/server.*)
 if [ "$(cat "$folder/server.key" 2>/dev/null)" = "$key" ]; then
   echo "server: $folder/server.* are up to date"
 else

@@ -3,6 +3,7 @@
 #
 #   assemble.sh TAR DISK SIZE-MIB NAME ADMINISTRATOR [MKE2FS-OPTION...]
 #
+# GUEST_SOURCES in the environment becomes the machine's sources.list.
 # ADMINISTRATOR is a script that gets the root folder and does what somebody did to this machine, or "-".
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
@@ -19,6 +20,8 @@ trap 'rm -rf "$scratch"' EXIT
 root="$scratch/root"
 unpack_root "$tar" "$root"
 chmod 0755 "$root"
+
+echo "${GUEST_SOURCES:?}" >"$root/etc/apt/sources.list"
 
 # A machine that has been set up: a name, an identity, its file systems, a network.
 echo "$name" >"$root/etc/hostname"

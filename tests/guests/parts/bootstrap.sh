@@ -19,8 +19,11 @@ bootstrap() {
   say "installed $name"
 }
 
-# assemble TAR DISK SIZE-MIB NAME ADMINISTRATOR [MKE2FS-OPTION...]
-assemble() { in_namespace "$here/parts/assemble.sh" "$@"; }
+# assemble TAR DISK SIZE-MIB NAME ADMINISTRATOR [MKE2FS-OPTION...]: the machine knows the security suite, as machines
+# do; nobody has upgraded it yet.
+assemble() {
+  GUEST_SOURCES=$(release_source && security_source) in_namespace "$here/parts/assemble.sh" "$@"
+}
 
 # status_of_disk RAW: what dpkg says is installed on a raw disk of ours.
 status_of_disk() { debugfs -R 'cat /var/lib/dpkg/status' "$(root_filesystem "$1")" 2>/dev/null; }

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Where machines' files keep their owners and chroots work: as root, a mount namespace of its own; else, a user
-# namespace over the caller's subordinate ids. Either way mounts made inside vanish with it. Sourced.
+# namespace in which the caller is root and the caller's subordinate ids are everybody else. Either way mounts made
+# inside vanish with it. Sourced.
 
 build_mode() {
   if [ "$(id -u)" -eq 0 ]; then echo root; else echo unshare; fi
@@ -10,7 +11,7 @@ in_namespace() {
   if [ "$(build_mode)" = root ]; then
     unshare --mount --propagation private -- "$@"
   else
-    mmdebstrap --unshare-helper "$@"
+    unshare --user --map-root-user --map-auto --mount --propagation private -- "$@"
   fi
 }
 
