@@ -5,9 +5,11 @@
 //! for a [`ColdDisk`]: a disk on which no saved memory, hibernation image or running owner depends. The base is
 //! never opened for writing; dropping the overlay undoes everything.
 
+mod device;
 mod draft;
 mod editor;
 
+pub use device::{Device, DeviceWindow};
 pub use draft::{
     Content, Difference, Draft, DraftNode, Drafted, Identity, PayloadReader, Savepoint,
 };
