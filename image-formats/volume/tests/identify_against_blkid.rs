@@ -1,5 +1,6 @@
 //! The signatures against libblkid's own expected answers for its own images.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "tests write files")]
 
 #[path = "../../disk/tests/oracle/mod.rs"]
 mod oracle;
