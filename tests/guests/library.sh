@@ -44,7 +44,16 @@ new_facts="$facts.partial"
 in_namespace rm -rf --one-file-system "$work" "$new_facts" "$work.scratch"
 mkdir -p "$work" "$new_facts/status" "$work.scratch"
 scratch="$work.scratch"
-trap 'in_namespace rm -rf --one-file-system "$work" "$new_facts" "$scratch"' EXIT
+build_process=''
+cleanup() {
+  if [ -n "$build_process" ]; then
+    kill -- "-$build_process" 2>/dev/null || true
+    wait "$build_process" 2>/dev/null || true
+  fi
+  in_namespace rm -rf --one-file-system "$work" "$new_facts" "$scratch"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
 
 # record_status DISK NAME: what dpkg says is installed on a raw disk.
 record_status() {
@@ -187,11 +196,15 @@ become() {
 }
 
 echo "library: building real machines in $library (a few minutes; packages from this host's Debian archives)"
+# In a process group of its own, so that ending early ends all of it.
+set -m
 build_build &
 build_process=$!
+set +m
 build_web
 build_db
 wait "$build_process" || fail "build-01 was not made"
+build_process=''
 
 for image in "$work"/*.qcow2; do
   case $image in */broken-01.qcow2) continue ;; esac
