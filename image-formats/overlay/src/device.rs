@@ -20,6 +20,12 @@ impl<D: Device + ?Sized> Device for Arc<D> {
     }
 }
 
+impl<D: Device + ?Sized> Device for Box<D> {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        (**self).write_at(offset, bytes)
+    }
+}
+
 /// A part of a device, such as a partition of an overlay.
 pub struct DeviceWindow<D> {
     device: D,
