@@ -5,12 +5,18 @@
 //! for a [`ColdDisk`]: a disk on which no saved memory, hibernation image or running owner depends. The base is
 //! never opened for writing; dropping the overlay undoes everything.
 
+mod cold;
 mod device;
 mod draft;
 mod editor;
+mod layer;
+mod layout;
+mod overlay;
 
+pub use cold::{ColdDisk, Evidence};
 pub use device::{Device, DeviceWindow};
 pub use draft::{
     Content, Difference, Draft, DraftNode, Drafted, Identity, PayloadReader, Savepoint,
 };
 pub use editor::{Attributes, Editor, Staged};
+pub use overlay::{Existing, Output, Overlay, OverlayOptions, Packing, Published};

@@ -7,7 +7,7 @@
     clippy::indexing_slicing,
     reason = "each test file uses its part of this module"
 )]
-#![expect(
+#![allow(
     clippy::disallowed_methods,
     reason = "tests run oracles and write files"
 )]

@@ -1,0 +1,489 @@
+//! The clusters of the image that is written, and where each guest cluster is.
+//!
+//! New clusters are appended in the order in which they are written; the last few MiB wait in memory, so that the host
+//! sees large writes whatever the editor does. L2 tables stay in memory and are written once, at the end.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use dormouse_block::{Error, Result, Source};
+
+use crate::layout::{
+    self, Backing, CLUSTER, COMPRESSED, COPIED, MAX_L1, OFFSET_MASK, TABLE_COVERS, TABLE_ENTRIES,
+    ZERO,
+};
+
+use crate::overlay::Packing;
+
+/// A cluster as a length in memory.
+const CLUSTER_LEN: usize = 1 << layout::CLUSTER_BITS;
+/// Bytes of new clusters that wait in memory.
+const TAIL: usize = 4 << 20;
+/// Bytes of the base that are read at a time when it is copied.
+const STEP: u64 = 1 << 20;
+/// zstd's own default.
+const ZSTD_LEVEL: i32 = 3;
+
+/// The layer's file and its map.
+pub(crate) struct Layer {
+    file: File,
+    path: PathBuf,
+    size: u64,
+    /// L2 tables by their index in the L1 table.
+    tables: BTreeMap<u64, Box<[u64]>>,
+    /// Host offset of the first byte that waits in memory; everything before is in the file.
+    tail_start: u64,
+    tail: Vec<u8>,
+    /// Reference counts of the clusters that hold compressed ones; every other cluster has one reference.
+    shared: BTreeMap<u64, u16>,
+    /// Where the next compressed cluster may begin.
+    packed_at: Option<u64>,
+    zstd: bool,
+    data_clusters: u64,
+}
+
+impl Layer {
+    pub(crate) fn new(file: File, path: PathBuf, size: u64) -> Result<Self> {
+        if size.div_ceil(TABLE_COVERS) > MAX_L1 {
+            return Err(Error::limit(format!(
+                "a disk of {size} bytes is larger than qcow2 can map"
+            )));
+        }
+        Ok(Self {
+            file,
+            path,
+            size,
+            tables: BTreeMap::new(),
+            // The header comes last, into the first cluster.
+            tail_start: CLUSTER,
+            tail: Vec::new(),
+            shared: BTreeMap::new(),
+            packed_at: None,
+            zstd: false,
+            data_clusters: 0,
+        })
+    }
+
+    pub(crate) fn data_bytes(&self) -> u64 {
+        self.data_clusters.saturating_mul(CLUSTER)
+    }
+
+    fn failed(&self, what: &'static str, offset: u64, error: std::io::Error) -> Error {
+        Error::io(what, error)
+            .at_offset(offset)
+            .in_file(self.path.display())
+    }
+
+    /// The entry of the guest cluster `number`.
+    fn entry(&self, number: u64) -> u64 {
+        self.tables
+            .get(&(number / TABLE_ENTRIES))
+            .and_then(|table| table.get(usize::try_from(number % TABLE_ENTRIES).ok()?))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    fn set_entry(&mut self, number: u64, entry: u64) {
+        let table = self
+            .tables
+            .entry(number / TABLE_ENTRIES)
+            .or_insert_with(|| vec![0; CLUSTER_LEN / 8].into_boxed_slice());
+        let slot = usize::try_from(number % TABLE_ENTRIES)
+            .ok()
+            .and_then(|index| table.get_mut(index));
+        if let Some(slot) = slot {
+            *slot = entry;
+        }
+    }
+
+    /// Brings what waits in memory to the file.
+    fn flush(&mut self) -> Result<()> {
+        self.file
+            .write_all_at(&self.tail, self.tail_start)
+            .map_err(|error| self.failed("cannot write", self.tail_start, error))?;
+        self.tail_start = self.tail_start.saturating_add(length(self.tail.len()));
+        self.tail.clear();
+        Ok(())
+    }
+
+    /// Appends whole clusters and gives the host offset of the first.
+    fn append(&mut self, clusters: &[u8]) -> Result<u64> {
+        if self.tail.len().saturating_add(clusters.len()) > TAIL {
+            self.flush()?;
+        }
+        let host = self.tail_start.saturating_add(length(self.tail.len()));
+        self.tail.extend_from_slice(clusters);
+        self.tail
+            .resize(self.tail.len().next_multiple_of(CLUSTER_LEN), 0);
+        Ok(host)
+    }
+
+    /// Overwrites bytes of clusters that were appended before.
+    fn overwrite(&mut self, host: u64, bytes: &[u8]) -> Result<()> {
+        if let Some(at) = host.checked_sub(self.tail_start) {
+            let part = usize::try_from(at)
+                .ok()
+                .and_then(|at| self.tail.get_mut(at..at.checked_add(bytes.len())?))
+                .ok_or_else(|| Error::corrupt("a cluster lies behind the end of the layer"))?;
+            part.copy_from_slice(bytes);
+            return Ok(());
+        }
+        self.file
+            .write_all_at(bytes, host)
+            .map_err(|error| self.failed("cannot write", host, error))
+    }
+
+    /// Reads bytes of clusters that were appended before.
+    fn fetch(&self, host: u64, buf: &mut [u8]) -> Result<()> {
+        if let Some(at) = host.checked_sub(self.tail_start) {
+            let part = usize::try_from(at)
+                .ok()
+                .and_then(|at| self.tail.get(at..at.checked_add(buf.len())?))
+                .ok_or_else(|| Error::corrupt("a cluster lies behind the end of the layer"))?;
+            buf.copy_from_slice(part);
+            return Ok(());
+        }
+        self.file
+            .read_exact_at(buf, host)
+            .map_err(|error| self.failed("cannot read back", host, error))
+    }
+
+    /// Writes `bytes` at the guest's `offset`; the range lies within the disk.
+    pub(crate) fn write(&mut self, base: &dyn Source, offset: u64, bytes: &[u8]) -> Result<()> {
+        let (mut offset, mut bytes) = (offset, bytes);
+        while !bytes.is_empty() {
+            let number = offset / CLUSTER;
+            let within = offset % CLUSTER;
+            let room = usize::try_from(CLUSTER.saturating_sub(within)).unwrap_or(CLUSTER_LEN);
+            let (part, rest) = bytes.split_at(room.min(bytes.len()));
+            self.write_cluster(base, number, within, part)?;
+            offset = offset.saturating_add(length(part.len()));
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    fn write_cluster(
+        &mut self,
+        base: &dyn Source,
+        number: u64,
+        within: u64,
+        part: &[u8],
+    ) -> Result<()> {
+        let entry = self.entry(number);
+        let host = entry & OFFSET_MASK;
+        if host != 0 {
+            return self.overwrite(host.saturating_add(within), part);
+        }
+        let start = number.saturating_mul(CLUSTER);
+        // The last cluster of a disk may be cut by its end; what is beyond is nobody's.
+        let whole = part.len() == CLUSTER_LEN
+            || (within == 0 && start.saturating_add(length(part.len())) == self.size);
+        if whole && !is_zero(part) {
+            return self.place(number, part);
+        }
+        let empty = entry == ZERO || is_hole(base, start)?;
+        if is_zero(part) && empty {
+            return Ok(());
+        }
+        if whole {
+            self.set_entry(number, ZERO);
+            return Ok(());
+        }
+        let mut cluster = vec![0; CLUSTER_LEN];
+        if !empty {
+            read_base(base, start, &mut cluster)?;
+        }
+        let target = usize::try_from(within)
+            .ok()
+            .and_then(|at| cluster.get_mut(at..at.checked_add(part.len())?))
+            .ok_or_else(|| Error::corrupt("a write goes beyond its cluster"))?;
+        target.copy_from_slice(part);
+        self.place(number, &cluster)
+    }
+
+    /// Gives the guest cluster `number` a new host cluster with these bytes.
+    fn place(&mut self, number: u64, bytes: &[u8]) -> Result<()> {
+        let host = self.append(bytes)?;
+        self.data_clusters = self.data_clusters.saturating_add(1);
+        self.set_entry(number, host | COPIED);
+        Ok(())
+    }
+
+    /// Reads from the guest's `offset` on; the range lies within the disk.
+    pub(crate) fn read(&self, base: &dyn Source, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let (mut offset, mut buf) = (offset, buf);
+        while !buf.is_empty() {
+            let number = offset / CLUSTER;
+            let within = offset % CLUSTER;
+            let entry = self.entry(number);
+            let host = entry & OFFSET_MASK;
+            // As many clusters as continue this one.
+            let mut clusters = 1_u64;
+            let mut len = CLUSTER.saturating_sub(within);
+            while len < length(buf.len()) {
+                let next = self.entry(number.saturating_add(clusters));
+                let continued = if host == 0 {
+                    next == entry
+                } else {
+                    next & OFFSET_MASK == host.saturating_add(clusters.saturating_mul(CLUSTER))
+                        // What waits in memory is not read in one piece with what is in the file.
+                        && next & OFFSET_MASK != self.tail_start
+                };
+                if !continued {
+                    break;
+                }
+                clusters = clusters.saturating_add(1);
+                len = len.saturating_add(CLUSTER);
+            }
+            let len = usize::try_from(len).unwrap_or(usize::MAX).min(buf.len());
+            let (part, rest) = std::mem::take(&mut buf).split_at_mut(len);
+            match (host, entry) {
+                (0, ZERO) => part.fill(0),
+                (0, _) => read_base(base, offset, part)?,
+                _ => self.fetch(host.saturating_add(within), part)?,
+            }
+            offset = offset.saturating_add(length(len));
+            buf = rest;
+        }
+        Ok(())
+    }
+
+    /// The next range that may hold data, in the layer or below it.
+    pub(crate) fn next_data(&self, base: &dyn Source, offset: u64) -> Result<Option<Range<u64>>> {
+        let mut at = offset;
+        let mut below: Option<Range<u64>> = None;
+        while at < self.size {
+            let number = at / CLUSTER;
+            let table = self.tables.get(&(number / TABLE_ENTRIES));
+            let entry = self.entry(number);
+            let end = if table.is_none() {
+                (number / TABLE_ENTRIES)
+                    .saturating_add(1)
+                    .saturating_mul(TABLE_COVERS)
+            } else {
+                number.saturating_add(1).saturating_mul(CLUSTER)
+            }
+            .min(self.size);
+            if entry & OFFSET_MASK != 0 {
+                return Ok(Some(at..end));
+            }
+            if entry != ZERO {
+                if below.as_ref().is_none_or(|range| range.end <= at) {
+                    let Some(found) = base.next_data(at)? else {
+                        below = Some(self.size..u64::MAX);
+                        at = end;
+                        continue;
+                    };
+                    below = Some(found);
+                }
+                if let Some(range) = below.as_ref().filter(|range| range.start < end) {
+                    return Ok(Some(range.start.max(at)..range.end.min(end)));
+                }
+            }
+            at = end;
+        }
+        Ok(None)
+    }
+
+    /// Copies every cluster of the base that is not yet in the layer and holds anything.
+    pub(crate) fn absorb(&mut self, base: &dyn Source, packing: Packing) -> Result<()> {
+        let mut compressor = match packing {
+            Packing::Plain => None,
+            Packing::Zstd => Some(
+                zstd::bulk::Compressor::new(ZSTD_LEVEL)
+                    .map_err(|error| Error::io("cannot begin to compress", error))?,
+            ),
+        };
+        self.zstd = compressor.is_some();
+        let mut buf = vec![0; usize::try_from(STEP).unwrap_or(CLUSTER_LEN)];
+        let mut at = 0;
+        while let Some(range) = base.next_data(at)? {
+            let mut from = range.start.saturating_sub(range.start % CLUSTER).max(at);
+            let end = range.end.min(self.size);
+            while from < end {
+                let len = STEP.min(self.size.saturating_sub(from));
+                let len = usize::try_from(len).unwrap_or(CLUSTER_LEN).min(buf.len());
+                let part = buf.get_mut(..len).unwrap_or_default();
+                read_base(base, from, part)?;
+                for (cluster, number) in part.chunks(CLUSTER_LEN).zip(from / CLUSTER..) {
+                    if self.entry(number) == 0 && !is_zero(cluster) {
+                        self.copy_in(number, cluster, compressor.as_mut())?;
+                    }
+                }
+                from = from.saturating_add(STEP);
+            }
+            at = from;
+        }
+        Ok(())
+    }
+
+    fn copy_in(
+        &mut self,
+        number: u64,
+        cluster: &[u8],
+        compressor: Option<&mut zstd::bulk::Compressor<'_>>,
+    ) -> Result<()> {
+        let Some(compressor) = compressor else {
+            return self.place(number, cluster);
+        };
+        // A compressed cluster always unpacks to a whole one.
+        let mut padded;
+        let cluster = if cluster.len() == CLUSTER_LEN {
+            cluster
+        } else {
+            padded = cluster.to_vec();
+            padded.resize(CLUSTER_LEN, 0);
+            &padded
+        };
+        let packed = compressor
+            .compress(cluster)
+            .map_err(|error| Error::io("cannot compress", error))?;
+        if packed.len() >= CLUSTER_LEN {
+            return self.place(number, cluster);
+        }
+        self.pack(number, &packed)
+    }
+
+    /// Stores a compressed cluster behind the one before, where it fits or its rest can follow in a new host cluster.
+    fn pack(&mut self, number: u64, packed: &[u8]) -> Result<()> {
+        let len = length(packed.len());
+        let end_of_file = self.tail_start.saturating_add(length(self.tail.len()));
+        let room = |at: u64| at.next_multiple_of(CLUSTER).saturating_sub(at);
+        let at = match self.packed_at {
+            Some(at) if room(at) >= len => at,
+            Some(at) if at.next_multiple_of(CLUSTER) == end_of_file => {
+                self.append(&[0; CLUSTER_LEN])?;
+                at
+            }
+            _ => self.append(&[0; CLUSTER_LEN])?,
+        };
+        // It may lie across the border of what has been brought to the file.
+        let split = self.tail_start.saturating_sub(at);
+        let split = usize::try_from(split)
+            .unwrap_or(usize::MAX)
+            .min(packed.len());
+        let (first, second) = packed.split_at(split);
+        if !first.is_empty() {
+            self.overwrite(at, first)?;
+        }
+        if !second.is_empty() {
+            self.overwrite(at.saturating_add(length(split)), second)?;
+        }
+        let last = at.saturating_add(len).saturating_sub(1);
+        let sectors = (last >> 9).saturating_sub(at >> 9);
+        for host in at / CLUSTER..=last / CLUSTER {
+            let count = self.shared.entry(host).or_default();
+            *count = count
+                .checked_add(1)
+                .ok_or_else(|| Error::limit("too many compressed clusters share a cluster"))?;
+        }
+        self.packed_at = Some(at.saturating_add(len)).filter(|next| next % CLUSTER != 0);
+        self.data_clusters = self.data_clusters.saturating_add(1);
+        // 62 - (16 - 8) bits of offset, then the further sectors.
+        self.set_entry(number, COMPRESSED | sectors << 54 | at);
+        Ok(())
+    }
+
+    /// Appends tables and reference counts, writes the header and brings everything to the disk. Gives the file's
+    /// length.
+    pub(crate) fn complete(&mut self, backing: Option<&Backing>) -> Result<u64> {
+        let l1_entries = self.size.div_ceil(TABLE_COVERS).max(1);
+        let mut l1 = vec![0_u64; usize::try_from(l1_entries).unwrap_or(1)];
+        for (index, table) in std::mem::take(&mut self.tables) {
+            // Without a backing file, no entry reads as zeroes already.
+            let plain = |entry: u64| {
+                if backing.is_none() && entry == ZERO {
+                    0
+                } else {
+                    entry
+                }
+            };
+            let entries: Vec<u64> = table.iter().map(|entry| plain(*entry)).collect();
+            if entries.iter().all(|entry| *entry == 0) {
+                continue;
+            }
+            let host = self.append(&big_endian(&entries))?;
+            if let Some(slot) = usize::try_from(index).ok().and_then(|at| l1.get_mut(at)) {
+                *slot = host | COPIED;
+            }
+        }
+        let l1_offset = self.append(&big_endian(&l1))?;
+        let used = self.tail_start.saturating_add(length(self.tail.len())) / CLUSTER;
+        let (blocks, table) = layout::refcount_clusters(used);
+        let total = used.saturating_add(blocks).saturating_add(table);
+        let mut table_entries = Vec::new();
+        for block in 0..blocks {
+            let first = block.saturating_mul(CLUSTER / 2);
+            let last = first.saturating_add(CLUSTER / 2).min(total);
+            let counts: Vec<u8> = (first..last)
+                .flat_map(|host| self.shared.get(&host).copied().unwrap_or(1).to_be_bytes())
+                .collect();
+            table_entries.push(self.append(&counts)?);
+        }
+        let mut table_bytes = big_endian(&table_entries);
+        let table_len = usize::try_from(table.saturating_mul(CLUSTER))
+            .map_err(|_| Error::limit("the image has too many clusters"))?;
+        table_bytes.resize(table_len, 0);
+        let refcount_table = self.append(&table_bytes)?;
+        self.flush()?;
+        let header = layout::Header {
+            size: self.size,
+            l1_entries: u32::try_from(l1_entries)
+                .map_err(|_| Error::limit("the disk is too large"))?,
+            l1_offset,
+            refcount_table,
+            refcount_clusters: u32::try_from(table)
+                .map_err(|_| Error::limit("the image has too many clusters"))?,
+            zstd: self.zstd,
+            backing,
+        };
+        let bytes = header.bytes()?;
+        self.file
+            .write_all_at(&bytes, 0)
+            .and_then(|()| self.file.sync_all())
+            .map_err(|error| self.failed("cannot write", 0, error))?;
+        Ok(self.tail_start)
+    }
+}
+
+fn length(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
+
+fn big_endian(entries: &[u64]) -> Vec<u8> {
+    entries
+        .iter()
+        .flat_map(|entry| entry.to_be_bytes())
+        .collect()
+}
+
+/// Compared in large pieces, as memory is compared fastest.
+fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROES: [u8; 4096] = [0; 4096];
+    bytes
+        .chunks(ZEROES.len())
+        .all(|chunk| ZEROES.get(..chunk.len()) == Some(chunk))
+}
+
+/// Whether the base is known, without reading it, to hold only zeroes in the cluster at `start`.
+fn is_hole(base: &dyn Source, start: u64) -> Result<bool> {
+    let end = start.saturating_add(CLUSTER);
+    Ok(base
+        .next_data(start)?
+        .is_none_or(|range| range.start >= end))
+}
+
+/// Reads the base, which ends somewhere: zeroes follow.
+fn read_base(base: &dyn Source, offset: u64, buf: &mut [u8]) -> Result<()> {
+    let there = usize::try_from(base.len().saturating_sub(offset)).unwrap_or(usize::MAX);
+    let (data, beyond) = buf.split_at_mut(there.min(buf.len()));
+    beyond.fill(0);
+    if data.is_empty() {
+        return Ok(());
+    }
+    base.read_exact_at(offset, data)
+}
