@@ -1,1 +1,36 @@
 //! Baselines judged against inventories at an instant: findings, waivers, verdicts.
+//!
+//! A [`Baseline`] is a TOML file that people write; [`assess`] holds an inventory and the versions on offer against it
+//! and answers with an [`Assessment`], a fact. Nothing here reads a clock: the instant is an argument.
+//!
+//! ```
+//! use dormouse_policy::{Baseline, Verdict, default_baseline};
+//!
+//! let baseline = Baseline::parse(default_baseline()).expect("the shipped baseline reads");
+//! assert_eq!(baseline.suites, ["{codename}-security"]);
+//! let error = Baseline::parse("name = 'x'\nsuite = 'y'\n").expect_err("an unknown key");
+//! assert!(error.to_string().contains("line 2") && error.to_string().contains("`suite`"));
+//! ```
+
+mod assess;
+mod assessment;
+mod baseline;
+mod glob;
+mod releases;
+mod until;
+mod verdict;
+mod waiver;
+
+pub use assess::{Question, assess};
+pub use assessment::{
+    AcceptedGapName, Assessment, BaselineName, Finding, Outstanding, Rule, Unknown, UnknownPackage,
+    WaiverName,
+};
+pub use baseline::{
+    AppliesTo, Baseline, Forbidden, Required, SHIPPED, UnknownPackages, default_baseline,
+};
+pub use glob::Glob;
+pub use releases::Releases;
+pub use until::Until;
+pub use verdict::Verdict;
+pub use waiver::{AcceptedGap, Waiver};

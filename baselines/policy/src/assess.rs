@@ -1,0 +1,475 @@
+//! Judging: a baseline, an inventory, the versions on offer, an instant.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dormouse_block::{ErrorKind, Gap, Locator};
+use dormouse_packages::dpkg::{State, Version};
+use dormouse_packages::{Inventory, Package};
+use jiff::Timestamp;
+
+use crate::assessment::{
+    AcceptedGapName, BaselineName, Outstanding, Unknown, UnknownPackage, WaiverName,
+};
+use crate::releases::Offer;
+use crate::{Assessment, Baseline, Finding, Releases, Rule, UnknownPackages, Verdict};
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// By what.
+    pub baseline: &'a Baseline,
+    /// Of what.
+    pub inventory: &'a Inventory,
+    /// The machine's labels.
+    pub labels: &'a BTreeMap<String, String>,
+    /// The versions on offer, from repositories opened at the same instant.
+    pub releases: &'a Releases,
+    /// The instant; the baseline's own goes before it.
+    pub as_of: Timestamp,
+}
+
+/// Judges. The same question gives the same answer, to the byte.
+///
+/// A gap that may hide a package forbids `Compliant` and `Pending`. Findings make `NonCompliant` even where coverage is
+/// incomplete, which [`Assessment::coverage_complete`] then still says.
+#[must_use]
+pub fn assess(question: &Question<'_>) -> Assessment {
+    let mut judge = Judge::new(question);
+    if let Some(why) = question.baseline.why_not_for(
+        &judge.machine,
+        question.inventory.os.as_ref(),
+        question.labels,
+    ) {
+        judge.not_for = Some(why);
+        return judge.conclude();
+    }
+    judge.judge_packages();
+    judge.judge_required();
+    judge.judge_suites();
+    judge.conclude()
+}
+
+struct Judge<'a> {
+    question: &'a Question<'a>,
+    machine: String,
+    as_of: Timestamp,
+    native: &'a str,
+    not_for: Option<String>,
+    judged: usize,
+    findings: Vec<Finding>,
+    outstanding: BTreeSet<Outstanding>,
+    unknown: BTreeSet<UnknownPackage>,
+    gaps: BTreeSet<Gap>,
+}
+
+impl<'a> Judge<'a> {
+    fn new(question: &'a Question<'a>) -> Self {
+        let inventory = question.inventory;
+        let mut gaps = inventory.gaps.clone();
+        // What is wrong with a repository matters to whom it is asked about.
+        if !question.baseline.suites.is_empty() {
+            gaps.extend(question.releases.gaps().iter().cloned());
+        }
+        Self {
+            question,
+            machine: inventory.at.machine.clone().unwrap_or_default(),
+            as_of: question.baseline.instant(question.as_of),
+            native: inventory.native_architecture().unwrap_or_default(),
+            not_for: None,
+            judged: 0,
+            findings: Vec::new(),
+            outstanding: BTreeSet::new(),
+            unknown: BTreeSet::new(),
+            gaps,
+        }
+    }
+
+    fn finding(
+        &mut self,
+        package: &Package,
+        rule: Rule,
+        wanted: Option<String>,
+        suite: Option<String>,
+        why: String,
+    ) {
+        self.findings.push(Finding {
+            package: package.name.clone(),
+            architecture: package.architecture.clone(),
+            rule,
+            installed: Some(package.version.clone()),
+            wanted,
+            suite,
+            why,
+            hold: package.hold,
+            purl: Some(package.purl.clone()),
+            waiver: None,
+        });
+    }
+
+    fn gap(&mut self, kind: ErrorKind, why: String) {
+        self.gaps.insert(Gap {
+            at: Locator::default(),
+            kind,
+            why,
+            may_hide_packages: true,
+        });
+    }
+
+    /// The rules that look at one package at a time.
+    fn judge_packages(&mut self) {
+        let baseline = self.question.baseline;
+        for package in &self.question.inventory.packages {
+            if package.state == State::HalfInstalled {
+                let why = "its unpacking was begun and not finished".into();
+                self.finding(package, Rule::Broken, None, None, why);
+                continue;
+            }
+            if !package.is_present() {
+                continue;
+            }
+            self.judged = self.judged.saturating_add(1);
+            if package.state.is_outstanding() {
+                self.outstanding.insert(Outstanding {
+                    package: package.name.clone(),
+                    architecture: package.architecture.clone(),
+                    version: package.version.clone(),
+                    state: package.state,
+                });
+            }
+            let Ok(version) = Version::parse(&package.version) else {
+                let why = format!(
+                    "the version of {} cannot be compared: {:?}",
+                    package.name, package.version
+                );
+                self.gap(ErrorKind::Corrupt, why);
+                continue;
+            };
+            if let Some(minimum) = baseline.minimum_versions.get(&package.name)
+                && version < *minimum
+            {
+                let why = format!("it is below the minimum {minimum}");
+                self.finding(
+                    package,
+                    Rule::MinimumVersion,
+                    Some(minimum.to_string()),
+                    None,
+                    why,
+                );
+            }
+            for forbidden in &baseline.forbidden {
+                let in_range = forbidden
+                    .versions
+                    .as_ref()
+                    .is_none_or(|range| range.admits(&version));
+                if in_range && forbidden.package.matches(&package.name) {
+                    let range = forbidden
+                        .versions
+                        .as_ref()
+                        .map(|range| format!(" in versions {range}"));
+                    let because = if forbidden.reason.is_empty() {
+                        String::new()
+                    } else {
+                        format!(": {}", forbidden.reason)
+                    };
+                    let why = format!("it is forbidden{}{because}", range.unwrap_or_default());
+                    self.finding(package, Rule::Forbidden, None, None, why);
+                }
+            }
+        }
+    }
+
+    fn judge_required(&mut self) {
+        for required in &self.question.baseline.required {
+            if self
+                .question
+                .inventory
+                .find(&required.package)
+                .any(Package::is_present)
+            {
+                continue;
+            }
+            let because = if required.reason.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", required.reason)
+            };
+            self.findings.push(Finding {
+                package: required.package.clone(),
+                architecture: String::new(),
+                rule: Rule::Required,
+                installed: None,
+                wanted: None,
+                suite: None,
+                why: format!("it is required and not installed{because}"),
+                hold: false,
+                purl: None,
+                waiver: None,
+            });
+        }
+    }
+
+    /// The rule of suites: the newest version that any of them offers is demanded of what is installed.
+    fn judge_suites(&mut self) {
+        let releases = self.question.releases;
+        let mut demanded = BTreeSet::new();
+        for (written, name) in self
+            .question
+            .baseline
+            .suites_for(self.question.inventory.os.as_ref())
+        {
+            let Some(name) = name else {
+                let why = format!(
+                    "the suite {written} has no name here, for the guest does not say its own"
+                );
+                self.gap(ErrorKind::Unsupported, why);
+                continue;
+            };
+            let called = releases.called(&name);
+            if called.is_empty() {
+                self.gap(
+                    ErrorKind::Unsupported,
+                    format!("no given repository has the suite {name}"),
+                );
+            }
+            demanded.extend(called);
+        }
+        if self.question.baseline.suites.is_empty() {
+            return;
+        }
+        let mut uncovered = BTreeSet::new();
+        for package in self.question.inventory.present() {
+            if let Ok(version) = Version::parse(&package.version) {
+                self.judge_by_suites(package, &version, &demanded);
+            }
+            let architecture = if package.architecture == "all" {
+                self.native
+            } else {
+                &package.architecture
+            };
+            let missing = demanded
+                .iter()
+                .filter(|&&suite| !releases.covers(suite, architecture));
+            uncovered.extend(missing.map(|&suite| (suite, architecture.to_owned())));
+        }
+        for (suite, architecture) in uncovered {
+            let name = releases
+                .suite(suite)
+                .map(|suite| suite.name().to_owned())
+                .unwrap_or_default();
+            let why = format!(
+                "the suite {name} was read without an index of the architecture {architecture:?}"
+            );
+            self.gap(ErrorKind::Unsupported, why);
+        }
+    }
+
+    fn judge_by_suites(
+        &mut self,
+        package: &Package,
+        version: &Version,
+        demanded: &BTreeSet<usize>,
+    ) {
+        let releases = self.question.releases;
+        let offers = || releases.offers(&package.name, &package.architecture, self.native);
+        let later = |a: &&Offer, b: &&Offer| {
+            a.version
+                .cmp(&b.version)
+                .then_with(|| b.suite.cmp(&a.suite))
+        };
+        let newest = offers()
+            .filter(|offer| demanded.contains(&offer.suite))
+            .max_by(later);
+        let known = offers().map(|offer| &offer.version).max();
+        let what = match known {
+            None => Some(Unknown::Name),
+            Some(known) if known < version => Some(Unknown::Version),
+            Some(_) => None,
+        };
+        if let Some(newest) = newest.filter(|newest| newest.version > *version) {
+            let suite = releases
+                .suite(newest.suite)
+                .map(|suite| suite.name().to_owned());
+            let wanted = newest.version.to_string();
+            let why = format!("{} has {wanted}", suite.as_deref().unwrap_or_default());
+            self.finding(package, Rule::Suite, Some(wanted), suite, why);
+        }
+        let Some(what) = what else {
+            return;
+        };
+        self.unknown.insert(UnknownPackage {
+            package: package.name.clone(),
+            architecture: package.architecture.clone(),
+            version: package.version.clone(),
+            what,
+        });
+        if self.question.baseline.unknown_packages == UnknownPackages::Fail {
+            let why = match what {
+                Unknown::Name => "no given repository has a package of this name",
+                Unknown::Version => "no given repository has a version as new as this",
+            };
+            self.finding(package, Rule::Unknown, None, None, why.into());
+        }
+    }
+
+    /// Waivers, the verdict and its reasons.
+    fn conclude(mut self) -> Assessment {
+        let baseline = self.question.baseline;
+        let mut expired = BTreeSet::new();
+        for finding in &mut self.findings {
+            for waiver in &baseline.waivers {
+                if !waiver.covers(finding, &self.machine) {
+                    continue;
+                }
+                let name = WaiverName {
+                    id: waiver.id.clone(),
+                    expires: waiver.expires.instant(),
+                    reason: waiver.reason.clone(),
+                    approver: waiver.approver.clone(),
+                };
+                if !waiver.is_in_force(self.as_of) {
+                    expired.insert(name);
+                } else if finding.waiver.is_none() {
+                    finding.waiver = Some(name);
+                }
+            }
+        }
+        let (gaps, accepted_gaps) = self.accept_gaps(&mut expired);
+        let coverage_complete = !gaps.iter().any(|gap| gap.may_hide_packages);
+        let mut assessment = Assessment {
+            schema: Assessment::SCHEMA.into(),
+            at: self.question.inventory.at.clone(),
+            as_of: self.as_of,
+            baseline: BaselineName {
+                name: baseline.name.clone(),
+                digest: baseline.digest(),
+            },
+            verdict: Verdict::Compliant,
+            passes: false,
+            reasons: Vec::new(),
+            coverage_complete,
+            judged: self.judged,
+            findings: self.findings.into_iter().collect(),
+            outstanding: self.outstanding,
+            unknown: self.unknown,
+            expired_waivers: expired,
+            gaps,
+            accepted_gaps,
+            suites: self.question.releases.suites().to_vec(),
+        };
+        assessment.verdict = settle(&mut assessment, self.not_for.as_deref());
+        assessment.passes = !baseline.fail_on.contains(&assessment.verdict);
+        assessment
+    }
+
+    fn accept_gaps(
+        &self,
+        expired: &mut BTreeSet<WaiverName>,
+    ) -> (BTreeSet<Gap>, BTreeSet<AcceptedGapName>) {
+        let mut gaps = BTreeSet::new();
+        let mut accepted = BTreeSet::new();
+        for gap in &self.gaps {
+            let mut by = None;
+            for waiver in &self.question.baseline.accepted_gaps {
+                if !waiver.covers(gap, &self.machine) {
+                    continue;
+                }
+                let name = WaiverName {
+                    id: waiver.id.clone(),
+                    expires: waiver.expires.instant(),
+                    reason: waiver.reason.clone(),
+                    approver: waiver.approver.clone(),
+                };
+                if waiver.is_in_force(self.as_of) {
+                    by = by.or(Some(name));
+                } else {
+                    expired.insert(name);
+                }
+            }
+            match by {
+                Some(waiver) => {
+                    accepted.insert(AcceptedGapName {
+                        gap: gap.clone(),
+                        waiver,
+                    });
+                }
+                None => {
+                    gaps.insert(gap.clone());
+                }
+            }
+        }
+        (gaps, accepted)
+    }
+}
+
+/// The verdict; each thing that weighs adds its reason, the weightiest first.
+fn settle(assessment: &mut Assessment, not_for: Option<&str>) -> Verdict {
+    let mut verdict = Verdict::Compliant;
+    let mut reasons = Vec::new();
+    let count = |n: usize, one: &str, many: &str| {
+        if n == 1 {
+            format!("1 {one}")
+        } else {
+            format!("{n} {many}")
+        }
+    };
+    let mut weigh = |is: Verdict, reason: String| {
+        verdict = verdict.max(is);
+        reasons.push(reason);
+    };
+    let mut by_rule = BTreeMap::<Rule, usize>::new();
+    for finding in assessment.open_findings() {
+        let n = by_rule.entry(finding.rule).or_default();
+        *n = n.saturating_add(1);
+    }
+    for (rule, n) in by_rule {
+        let clause = match rule {
+            Rule::Suite => "below a demanded suite",
+            Rule::MinimumVersion => "below the minimum version",
+            Rule::Forbidden => "forbidden",
+            Rule::Required => "missing",
+            Rule::Unknown => "of unknown origin",
+            Rule::Broken => "broken in the middle of unpacking",
+        };
+        weigh(
+            Verdict::NonCompliant,
+            format!("{} {clause}", count(n, "package is", "packages are")),
+        );
+    }
+    if let Some(why) = not_for {
+        weigh(
+            Verdict::Indeterminate,
+            format!("the baseline is not for this machine: {why}"),
+        );
+    }
+    let hiding = assessment
+        .gaps
+        .iter()
+        .filter(|gap| gap.may_hide_packages)
+        .count();
+    if hiding > 0 {
+        let what = count(hiding, "gap may hide a package", "gaps may hide packages");
+        weigh(Verdict::Indeterminate, what);
+    }
+    if assessment.judged == 0 && not_for.is_none() {
+        weigh(
+            Verdict::Indeterminate,
+            "no installed package was seen".into(),
+        );
+    }
+    if !assessment.outstanding.is_empty() {
+        let n = assessment.outstanding.len();
+        let what = format!(
+            "{} to be configured",
+            count(n, "package is still", "packages are still")
+        );
+        weigh(Verdict::Pending, what);
+    }
+    if reasons.is_empty() {
+        reasons.push(format!(
+            "{} as the baseline wants",
+            count(assessment.judged, "package is", "packages are")
+        ));
+    }
+    assessment.reasons = reasons;
+    verdict
+}

@@ -1,0 +1,199 @@
+//! The judgement of one restore point, as a fact.
+
+use std::collections::BTreeSet;
+
+use dormouse_advisories::Suite;
+use dormouse_block::{Digest, Gap, Locator};
+use dormouse_packages::dpkg::State;
+use jiff::Timestamp;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::Verdict;
+
+/// How one restore point stands to one baseline at one instant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Assessment {
+    /// [`Assessment::SCHEMA`].
+    #[serde(deserialize_with = "known_schema")]
+    pub schema: String,
+    /// Which machine and restore point.
+    pub at: Locator,
+    /// The instant judged.
+    pub as_of: Timestamp,
+    /// By what.
+    pub baseline: BaselineName,
+    /// The answer.
+    pub verdict: Verdict,
+    /// Whether the baseline's gate lets the verdict pass.
+    pub passes: bool,
+    /// Why the verdict is what it is, one clause each, the weightiest first.
+    pub reasons: Vec<String>,
+    /// Whether nothing that counts was left unread: no gap that may hide a package and is not accepted.
+    pub coverage_complete: bool,
+    /// Installed packages held against the baseline.
+    pub judged: usize,
+    /// What is not as it should be, waived or not.
+    pub findings: BTreeSet<Finding>,
+    /// Packages whose files are there and whose configuration is outstanding.
+    pub outstanding: BTreeSet<Outstanding>,
+    /// Installed packages that no given repository knows.
+    pub unknown: BTreeSet<UnknownPackage>,
+    /// Waivers and accepted gaps that would have counted, had they not expired.
+    pub expired_waivers: BTreeSet<WaiverName>,
+    /// What was not read or could not be judged, and is not accepted.
+    pub gaps: BTreeSet<Gap>,
+    /// What was not read, and is accepted.
+    pub accepted_gaps: BTreeSet<AcceptedGapName>,
+    /// The suites that were given.
+    pub suites: Vec<Suite>,
+}
+
+/// Which baseline.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct BaselineName {
+    /// Its name.
+    pub name: String,
+    /// Digest of its text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+}
+
+/// A rule of a baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// A demanded suite has a newer version.
+    Suite,
+    /// The version is below the minimum.
+    MinimumVersion,
+    /// The package must not be there.
+    Forbidden,
+    /// The package must be there.
+    Required,
+    /// No given repository knows the package.
+    Unknown,
+    /// Unpacking was begun and not finished: its files are of no certain version.
+    Broken,
+}
+
+/// One package that is not as the baseline wants it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Finding {
+    /// Its name.
+    pub package: String,
+    /// Its architecture; empty for one that is missing.
+    pub architecture: String,
+    /// By which rule.
+    pub rule: Rule,
+    /// The version there; absent for one that is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed: Option<String>,
+    /// The version wanted, where one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<String>,
+    /// The suite that has the wanted version, for the rule `suite`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suite: Option<String>,
+    /// Why, in one clause.
+    pub why: String,
+    /// The administrator holds the package at its version, so an upgrade must be asked for by name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
+    /// Its package URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purl: Option<String>,
+    /// The waiver by which it does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiver: Option<WaiverName>,
+}
+
+/// Which waiver, and until when.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct WaiverName {
+    /// Its id.
+    pub id: String,
+    /// The instant from which on it does not count.
+    pub expires: Timestamp,
+    /// Its reason.
+    pub reason: String,
+    /// Who said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approver: Option<String>,
+}
+
+/// A gap that a waiver accepts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AcceptedGapName {
+    /// The gap.
+    pub gap: Gap,
+    /// By what.
+    pub waiver: WaiverName,
+}
+
+/// A package that dpkg has more to do for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Outstanding {
+    /// Its name.
+    pub package: String,
+    /// Its architecture.
+    pub architecture: String,
+    /// The version of its files.
+    pub version: String,
+    /// How far it is.
+    pub state: State,
+}
+
+/// An installed package of which no given repository knows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct UnknownPackage {
+    /// Its name.
+    pub package: String,
+    /// Its architecture.
+    pub architecture: String,
+    /// Its version.
+    pub version: String,
+    /// What is not known.
+    pub what: Unknown,
+}
+
+/// What no given repository knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unknown {
+    /// The name.
+    Name,
+    /// Any version as new as the installed one.
+    Version,
+}
+
+fn known_schema<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let schema = String::deserialize(deserializer)?;
+    if schema == Assessment::SCHEMA {
+        Ok(schema)
+    } else {
+        Err(D::Error::custom(format!(
+            "{schema:?} is not {:?}",
+            Assessment::SCHEMA
+        )))
+    }
+}
+
+impl Assessment {
+    /// The schema that this version writes and reads.
+    pub const SCHEMA: &'static str = "dormouse/assessment/v1";
+
+    /// The findings that count: those without a waiver in force.
+    pub fn open_findings(&self) -> impl Iterator<Item = &Finding> {
+        self.findings
+            .iter()
+            .filter(|finding| finding.waiver.is_none())
+    }
+}
