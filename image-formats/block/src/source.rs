@@ -62,6 +62,20 @@ impl<S: Source + ?Sized> Source for Box<S> {
     }
 }
 
+impl<S: Source + ?Sized> Source for &S {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        (**self).read_exact_at(offset, buf)
+    }
+
+    fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
+        (**self).next_data(offset)
+    }
+}
+
 /// Bytes in memory.
 #[derive(Debug, Clone)]
 pub struct Bytes(Arc<[u8]>);
