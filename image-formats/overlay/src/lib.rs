@@ -9,6 +9,7 @@ mod cold;
 mod device;
 mod draft;
 mod editor;
+pub mod ext;
 mod layer;
 mod layout;
 mod overlay;
