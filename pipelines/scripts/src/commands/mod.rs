@@ -1,0 +1,104 @@
+//! The commands that scripts call, as functions over the draft.
+
+pub(crate) mod accounts;
+mod arguments;
+mod copy;
+pub(crate) mod debconf;
+mod digest;
+mod divert;
+mod dpkg;
+mod find;
+mod grep;
+mod make;
+mod mode;
+mod name;
+mod process;
+mod remove;
+mod sed;
+mod stat;
+mod text;
+mod xargs;
+
+use crate::shell::Shell;
+use crate::stop::Run;
+
+/// Runs a command on its words, of which the first is its name, and returns its exit status.
+pub(crate) type Command = fn(&mut Shell<'_>, &[Vec<u8>]) -> Run<i32>;
+
+/// Every interpreted command, by name.
+const COMMANDS: &[(&str, Command)] = &[
+    ("basename", name::basename),
+    ("bash", process::sh),
+    ("cat", text::cat),
+    ("chgrp", mode::chown),
+    ("chmod", mode::chmod),
+    ("chown", mode::chown),
+    ("cmp", digest::compare),
+    ("cp", copy::cp),
+    ("cut", text::cut),
+    ("dash", process::sh),
+    ("diff", digest::compare),
+    ("dirname", name::dirname),
+    ("dpkg", dpkg::dpkg),
+    ("dpkg-divert", divert::dpkg_divert),
+    ("dpkg-query", dpkg::dpkg_query),
+    ("dpkg-trigger", dpkg::dpkg_trigger),
+    ("egrep", grep::grep),
+    ("env", xargs::env),
+    ("expr", stat::expr),
+    ("false", process::fail),
+    ("fgrep", grep::grep),
+    ("find", find::find),
+    ("getent", accounts::getent),
+    ("grep", grep::grep),
+    ("head", text::head),
+    ("hostname", process::hostname),
+    ("id", accounts::id),
+    ("install", make::install),
+    ("ionice", xargs::nice),
+    ("killall", process::no_process),
+    ("ln", copy::ln),
+    ("ls", stat::ls),
+    ("md5sum", digest::sum),
+    ("mkdir", make::mkdir),
+    ("mktemp", make::mktemp),
+    ("mv", copy::mv),
+    ("nice", xargs::nice),
+    ("pgrep", process::no_process),
+    ("pidof", process::no_process),
+    ("pkill", process::no_process),
+    ("readlink", name::readlink),
+    ("realpath", name::realpath),
+    ("rm", remove::rm),
+    ("rmdir", remove::rmdir),
+    ("run-parts", process::run_parts),
+    ("sed", sed::sed),
+    ("seq", process::seq),
+    ("sh", process::sh),
+    ("sha256sum", digest::sum),
+    ("sleep", process::succeed),
+    ("sort", text::sort),
+    ("stat", stat::stat),
+    ("sync", process::succeed),
+    ("tac", text::tac),
+    ("tail", text::tail),
+    ("tee", text::tee),
+    ("tempfile", make::tempfile),
+    ("touch", make::touch),
+    ("tr", text::tr),
+    ("true", process::succeed),
+    ("uname", process::uname),
+    ("uniq", text::uniq),
+    ("unlink", remove::unlink),
+    ("wc", text::wc),
+    ("which", name::which),
+    ("xargs", xargs::xargs),
+];
+
+/// The command `name`.
+pub(crate) fn find(name: &[u8]) -> Option<Command> {
+    COMMANDS
+        .iter()
+        .find(|(known, _)| known.as_bytes() == name)
+        .map(|&(_, command)| command)
+}

@@ -1,0 +1,197 @@
+//! Commands about processes and the machine: on a sleeping one there are none, or nobody can tell.
+
+use super::arguments::{self, Spec};
+use crate::call::Reason;
+use crate::shell::Shell;
+use crate::stop::Run;
+
+pub(crate) fn succeed(_: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
+    Ok(0)
+}
+
+pub(crate) fn fail(_: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
+    Ok(1)
+}
+
+/// `pgrep`, `pidof`, `pkill`, `killall`: no process of the guest is running.
+pub(crate) fn no_process(_: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
+    Ok(1)
+}
+
+pub(crate) fn uname(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let machine = match shell.world.architecture.as_str() {
+        "amd64" => "x86_64",
+        "arm64" => "aarch64",
+        "i386" => "i686",
+        "ppc64el" => "ppc64le",
+        "s390x" => "s390x",
+        _ => "",
+    };
+    let line: &str = match words {
+        [_] => "Linux",
+        [_, option] if option == b"-s" => "Linux",
+        [_, option] if (option == b"-m" || option == b"-i") && !machine.is_empty() => machine,
+        _ => {
+            return shell.refuse(
+                Reason::Running,
+                b"uname",
+                "asks for the kernel that is running",
+            );
+        }
+    };
+    shell.out(&[line.as_bytes(), b"\n"].concat())?;
+    Ok(0)
+}
+
+pub(crate) fn hostname(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let _ = words;
+    shell.refuse(Reason::Running, b"hostname", "asks for the name of the running system")
+}
+
+/// `sh -c command [name [argument...]]`, or a script of the guest.
+pub(crate) fn sh(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let mut letters: Vec<u8> = Vec::new();
+    let mut rest = words.get(1..).unwrap_or_default();
+    while let Some(option) = rest.first().and_then(|word| word.strip_prefix(b"-")) {
+        if option.is_empty() || option.starts_with(b"-") {
+            break;
+        }
+        letters.extend_from_slice(option);
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    let name = words.first().cloned().unwrap_or_default();
+    let from_text = letters.contains(&b'c');
+    letters.retain(|&letter| letter != b'c');
+    if !letters.iter().all(|letter| b"eufx".contains(letter)) {
+        return shell.usage(&name, "the options are not interpreted");
+    }
+    let Some(first) = rest.first().cloned() else {
+        return shell.usage(&name, "commands from the standard input are not interpreted");
+    };
+    if !from_text {
+        return match shell.files.read(&first)? {
+            Ok(content) => shell.guest_script(&first, &content, rest, crate::dialect_of(&name), &letters),
+            Err(_) => Ok(127),
+        };
+    }
+    let arguments: Vec<Vec<u8>> = match rest.get(1..) {
+        Some(arguments) if !arguments.is_empty() => arguments.to_vec(),
+        _ => vec![name.clone()],
+    };
+    let zero = arguments.first().cloned().unwrap_or_default();
+    shell.guest_script(&zero, &first, &arguments, crate::dialect_of(&name), &letters)
+}
+
+const SEQ: Spec = Spec {
+    short: "ws:",
+    long: &[("separator=", 's')],
+    permute: false,
+};
+
+pub(crate) fn seq(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let arguments = arguments::read(shell, words, &SEQ)?;
+    let mut numbers: Vec<i64> = Vec::new();
+    for text in &arguments.operands {
+        match std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()) {
+            Some(number) => numbers.push(number),
+            None => return shell.usage(b"seq", "only integers are interpreted"),
+        }
+    }
+    let (first, step, last) = match numbers.as_slice() {
+        [last] => (1, 1, *last),
+        [first, last] => (*first, 1, *last),
+        [first, step, last] if *step != 0 => (*first, *step, *last),
+        _ => return shell.usage(b"seq", "the call is not interpreted"),
+    };
+    if arguments.has('w') {
+        return shell.usage(b"seq", "-w is not interpreted");
+    }
+    let separator = arguments.value('s').unwrap_or(b"\n").to_vec();
+    let mut out = Vec::new();
+    let mut at = first;
+    while (step > 0 && at <= last) || (step < 0 && at >= last) {
+        shell.files.budget.step(1)?;
+        if !out.is_empty() {
+            out.extend_from_slice(&separator);
+        }
+        out.extend_from_slice(at.to_string().as_bytes());
+        at = at.saturating_add(step);
+        if at == i64::MAX || at == i64::MIN {
+            break;
+        }
+    }
+    if !out.is_empty() {
+        out.push(b'\n');
+    }
+    shell.out(&out)?;
+    Ok(0)
+}
+
+/// `run-parts`.
+pub(crate) fn run_parts(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    const RUN_PARTS: Spec = Spec {
+        short: "va:u:",
+        long: &[
+            ("test", 't'),
+            ("list", 'l'),
+            ("verbose", 'v'),
+            ("report", 'r'),
+            ("reverse", 'R'),
+            ("exit-on-error", 'e'),
+            ("umask=", 'u'),
+            ("arg=", 'a'),
+            ("lsbsysinit", 'L'),
+            ("regex=", 'x'),
+        ],
+        permute: true,
+    };
+    let arguments = arguments::read(shell, words, &RUN_PARTS)?;
+    if arguments.has('L') || arguments.has('x') || arguments.has('R') {
+        return shell.usage(b"run-parts", "--lsbsysinit, --regex and --reverse are not interpreted");
+    }
+    let [folder] = arguments.operands.as_slice() else {
+        return shell.usage(b"run-parts", "one directory is interpreted");
+    };
+    let folder = crate::files::trim_slashes(folder).to_vec();
+    let names = match shell.files.list(&folder)? {
+        Ok(names) => names,
+        Err(errno) => {
+            shell.complain(b"run-parts", format!("failed to open directory: {errno}"))?;
+            return Ok(1);
+        }
+    };
+    let mut status = 0;
+    for name in names {
+        if !name.iter().all(|&byte| byte == b'_' || byte == b'-' || byte.is_ascii_alphanumeric()) {
+            continue;
+        }
+        let path = [&folder[..], b"/", &name].concat();
+        let Some(found) = shell.files.look(&path, dormouse_filesystem::Follow::Links)? else {
+            continue;
+        };
+        if found.node.kind() != dormouse_filesystem::NodeKind::File {
+            continue;
+        }
+        if arguments.has('l') {
+            shell.out(&[&path[..], b"\n"].concat())?;
+            continue;
+        }
+        if found.attributes.mode & 0o111 == 0 {
+            continue;
+        }
+        if arguments.has('t') {
+            shell.out(&[&path[..], b"\n"].concat())?;
+            continue;
+        }
+        let mut call = vec![path];
+        call.extend(arguments.values('a').map(<[u8]>::to_vec));
+        let ended = shell.subshell(|shell| shell.execute(&call))?;
+        if ended != 0 {
+            status = if arguments.has('e') { ended } else { 1 };
+            if arguments.has('e') {
+                return Ok(status);
+            }
+        }
+    }
+    Ok(status)
+}
