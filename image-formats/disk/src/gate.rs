@@ -82,7 +82,11 @@ impl LibraryGate {
         let roots = roots
             .into_iter()
             .map(|root| {
-                let root = root.as_ref();
+                // The folder of a bare file name is written as nothing.
+                let root = match root.as_ref() {
+                    empty if empty.as_os_str().is_empty() => Path::new("."),
+                    root => root,
+                };
                 root.canonicalize()
                     .map_err(|error| Error::io("cannot resolve", error).in_file(root.display()))
             })

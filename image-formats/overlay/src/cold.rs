@@ -31,7 +31,7 @@ pub struct Evidence {
 /// # }
 /// ```
 ///
-/// ```compile_fail,E0063
+/// ```compile_fail
 /// # use dormouse_overlay::ColdDisk;
 /// // Its fields are private, so it cannot be put together.
 /// let forged = ColdDisk {};

@@ -65,6 +65,18 @@ pub struct Published {
 
 /// A qcow2 layer being written beside its target, under the target's name with `.partial` added. Reads see the writes;
 /// the base is never opened for writing. Dropping it removes the partial file; [`Overlay::commit`] publishes it.
+///
+/// ```no_run
+/// use dormouse_disk::{Image, PointInfo};
+/// use dormouse_overlay::{ColdDisk, Device, Evidence, Overlay, OverlayOptions};
+///
+/// # fn patch(image: Box<dyn Image>) -> dormouse_block::Result<()> {
+/// let cold = ColdDisk::prove(&*image, "active", &Evidence::default())?;
+/// let overlay = Overlay::create(cold, "out.qcow2".as_ref(), &OverlayOptions::default())?;
+/// overlay.write_at(1 << 20, b"patched")?;
+/// overlay.commit()?;
+/// # Ok(()) }
+/// ```
 pub struct Overlay {
     cold: ColdDisk,
     partial: Partial,

@@ -14,6 +14,9 @@ use dormouse_block::{Bytes, ErrorKind, HostFile, Source};
 use dormouse_volume::{DiskInput, VolumeMap, volumes};
 use oracle::{fixtures, output, run};
 
+/// Number, first byte, bytes, type, name, `PARTUUID` (GPT only).
+type Row = (u32, u64, u64, String, Option<String>, Option<String>);
+
 fn map_of(bytes: Vec<u8>) -> VolumeMap {
     volumes(&[DiskInput::new("disk0", Arc::new(Bytes::new(bytes)))])
 }
@@ -49,7 +52,7 @@ fn partitioned(path: &Path, len: u64, script: &str) {
 }
 
 /// What `sfdisk -J` says of `path`, without extended partitions: (number, start, size, type, name, uuid).
-fn sfdisk(path: &Path) -> Vec<(u32, u64, u64, String, Option<String>, Option<String>)> {
+fn sfdisk(path: &Path) -> Vec<Row> {
     let text = run("sfdisk", &["-J", path.to_str().unwrap()]);
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let table = &json["partitiontable"];
@@ -83,7 +86,7 @@ fn sfdisk(path: &Path) -> Vec<(u32, u64, u64, String, Option<String>, Option<Str
     rows
 }
 
-fn ours(map: &VolumeMap) -> Vec<(u32, u64, u64, String, Option<String>, Option<String>)> {
+fn ours(map: &VolumeMap) -> Vec<Row> {
     map.volumes
         .iter()
         .map(|volume| {
@@ -194,7 +197,7 @@ fn gpt_of_large_sectors(len: usize) -> Vec<u8> {
     let mut header = |lba: usize, other: usize, array: usize| {
         let at = lba * 4096;
         let field = |disk: &mut [u8], offset: usize, bytes: &[u8]| {
-            disk[at + offset..at + offset + bytes.len()].copy_from_slice(bytes)
+            disk[at + offset..at + offset + bytes.len()].copy_from_slice(bytes);
         };
         let long = |value: usize| u64::try_from(value).unwrap().to_le_bytes();
         field(&mut disk, 0, b"EFI PART\0\0\x01\0\x5c\0\0\0");

@@ -13,6 +13,10 @@ use super::map::{Extent, GuestOffset, HostOffset, Map, Mapping};
 /// Bytes of decoded clusters that are kept; always room for one cluster.
 const DECODED_BYTES: usize = 1 << 20;
 
+/// Extents that one search for data passes: 32 TiB of empty L2 tables at 64 KiB a cluster. A table that maps itself
+/// over and over could keep it busy for hours otherwise.
+const MAX_STEPS: usize = 1 << 16;
+
 /// The disk of a point, or the saved state behind it.
 pub(super) struct Point {
     store: Arc<Store>,
@@ -166,7 +170,13 @@ impl Point {
     }
 
     /// Where the first byte at or after `offset` that the file or its backing may hold lies, within `extent`.
-    fn data_within(&self, offset: u64, extent: Extent) -> Result<Option<Range<u64>>> {
+    /// `below` is the backing file's data found last, so that many small holes in front of it ask for it once.
+    fn data_within(
+        &self,
+        offset: u64,
+        extent: Extent,
+        below: &mut Option<Range<u64>>,
+    ) -> Result<Option<Range<u64>>> {
         let end = offset.saturating_add(extent.len);
         match extent.mapping {
             Mapping::Zero => Ok(None),
@@ -191,10 +201,13 @@ impl Point {
                 let Some(backing) = &self.backing else {
                     return Ok(None);
                 };
-                let found = backing.next_data(offset)?;
-                Ok(found
-                    .filter(|range| range.start < end)
-                    .map(|range| range.start.max(offset)..range.end.min(end)))
+                // What was found last still holds as long as it lies ahead.
+                if below.as_ref().is_none_or(|range| range.end <= offset) {
+                    let nothing = self.len..u64::MAX;
+                    *below = Some(backing.next_data(offset)?.unwrap_or(nothing));
+                }
+                let found = below.as_ref().filter(|range| range.start < end);
+                Ok(found.map(|range| range.start.max(offset)..range.end.min(end)))
             }
         }
     }
@@ -240,15 +253,19 @@ impl Source for Point {
 
     fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
         let mut at = offset;
-        // The backing file's next data, so that a long stretch of small holes asks for it once.
-        while at < self.len {
+        let mut below = None;
+        for _ in 0..MAX_STEPS {
+            if at >= self.len {
+                return Ok(None);
+            }
             let guest = GuestOffset(self.start.saturating_add(at));
             let extent = self.map.locate(guest, self.len.saturating_sub(at))?;
-            if let Some(found) = self.data_within(at, extent)? {
+            if let Some(found) = self.data_within(at, extent, &mut below)? {
                 return Ok(Some(found));
             }
             at = at.saturating_add(extent.len.max(1));
         }
-        Ok(None)
+        // The whole rest is always a right answer.
+        Ok((at < self.len).then_some(at..self.len))
     }
 }
