@@ -26,7 +26,6 @@ enum Test {
     Empty,
     Size(std::cmp::Ordering, u64, u64),
     Newer(dormouse_filesystem::Time),
-    Links(std::cmp::Ordering, u64),
     Print,
     Print0,
     PrintFormat(Vec<u8>),
@@ -255,7 +254,6 @@ impl Walk<'_> {
                 size.div_ceil((*unit).max(1)).cmp(count) == *order
             }
             Test::Newer(time) => attributes.mtime > *time,
-            Test::Links(..) => return shell.usage(b"find", "-links is not interpreted"),
             Test::Print => {
                 shell.out(&[path, b"\n"].concat())?;
                 true

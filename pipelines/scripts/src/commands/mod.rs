@@ -27,6 +27,7 @@ pub(crate) type Command = fn(&mut Shell<'_>, &[Vec<u8>]) -> Run<i32>;
 
 /// Every interpreted command, by name.
 const COMMANDS: &[(&str, Command)] = &[
+    ("[", process::builtin),
     ("basename", name::basename),
     ("bash", process::sh),
     ("cat", text::cat),
@@ -43,6 +44,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("dpkg-divert", divert::dpkg_divert),
     ("dpkg-query", dpkg::dpkg_query),
     ("dpkg-trigger", dpkg::dpkg_trigger),
+    ("echo", process::echo),
     ("egrep", grep::grep),
     ("env", xargs::env),
     ("expr", stat::expr),
@@ -67,6 +69,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("pgrep", process::no_process),
     ("pidof", process::no_process),
     ("pkill", process::no_process),
+    ("printf", process::builtin),
     ("readlink", name::readlink),
     ("realpath", name::realpath),
     ("rm", remove::rm),
@@ -84,6 +87,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("tail", text::tail),
     ("tee", text::tee),
     ("tempfile", make::tempfile),
+    ("test", process::builtin),
     ("touch", make::touch),
     ("tr", text::tr),
     ("true", process::succeed),

@@ -9,6 +9,30 @@ pub(crate) fn succeed(_: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
     Ok(0)
 }
 
+/// The program `echo`, which unlike dash's builtin takes backslashes as they are.
+pub(crate) fn echo(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let mut rest = words.get(1..).unwrap_or_default();
+    let mut newline = true;
+    if rest.first().is_some_and(|first| first == b"-n") {
+        newline = false;
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    if rest.first().is_some_and(|first| matches!(first.as_slice(), b"-e" | b"-E" | b"-n" | b"-ne" | b"-en")) {
+        return shell.usage(b"echo", "-e is not interpreted");
+    }
+    let mut out = rest.join(&b' ');
+    if newline {
+        out.push(b'\n');
+    }
+    shell.out(&out)?;
+    Ok(0)
+}
+
+/// Programs that do what the shell's builtins of the same name do.
+pub(crate) fn builtin(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    shell.invoke(words, None)
+}
+
 pub(crate) fn fail(_: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
     Ok(1)
 }

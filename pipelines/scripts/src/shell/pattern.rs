@@ -1,6 +1,6 @@
 //! Patterns of `case`, `${name#pattern}` and file names (POSIX, 2.13).
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Token {
     Byte(u8),
     Any,
@@ -8,7 +8,7 @@ enum Token {
     Class { negated: bool, items: Vec<Item> },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Item {
     Range(u8, u8),
     Named(fn(u8) -> bool),
@@ -48,7 +48,7 @@ impl Pattern {
                 _ if quoted => Token::Byte(byte),
                 b'?' => Token::Any,
                 b'*' => {
-                    if tokens.last() == Some(&Token::Star) {
+                    if matches!(tokens.last(), Some(Token::Star)) {
                         continue;
                     }
                     Token::Star
@@ -92,7 +92,7 @@ impl Pattern {
 
     /// Whether a leading dot is matched by a dot of the pattern.
     pub(crate) fn begins_with_dot(&self) -> bool {
-        self.0.first() == Some(&Token::Byte(b'.'))
+        matches!(self.0.first(), Some(Token::Byte(b'.')))
     }
 
     /// Whether the whole of `text` matches.
