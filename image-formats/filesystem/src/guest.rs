@@ -85,6 +85,27 @@ impl Guest {
         self.mounts.iter().rposition(|mount| mount.at == *path)
     }
 
+    /// The mount in which `path`, free of symbolic links, lies, and its path within that mount's own tree.
+    #[must_use]
+    pub fn mount_of(&self, path: &GuestPath) -> (usize, GuestPath) {
+        let mut depth = 0;
+        let mut found = 0;
+        for (index, mount) in self.mounts.iter().enumerate() {
+            let components = mount.at.components().count();
+            // Later mounts cover earlier ones at the same place.
+            if path.starts_with(&mount.at) && components >= depth {
+                depth = components;
+                found = index;
+            }
+        }
+        let mut inner = GuestPath::root();
+        for name in path.components().skip(depth) {
+            // Every component of a guest path can be joined to another one.
+            inner = inner.join(name).unwrap_or(inner);
+        }
+        (found, inner)
+    }
+
     fn tree(&self, mount: usize) -> Result<&Mount> {
         self.mounts
             .get(mount)

@@ -5,6 +5,7 @@
 //! for a [`ColdDisk`]: a disk on which no saved memory, hibernation image or running owner depends. The base is
 //! never opened for writing; dropping the overlay undoes everything.
 
+mod apply;
 mod cold;
 mod device;
 mod draft;
@@ -14,6 +15,7 @@ mod layer;
 mod layout;
 mod overlay;
 
+pub use apply::{Applied, Supply, apply};
 pub use cold::{ColdDisk, Evidence};
 pub use device::{Device, DeviceWindow};
 pub use draft::{
