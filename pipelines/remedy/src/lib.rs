@@ -1,4 +1,31 @@
 //! Plans, dependency resolution, package injection, first-boot work and catch-up plans.
+//!
+//! [`Plan::make`] resolves what one restore point is to get. [`deb::unpack`] reads package files once, whatever number of
+//! machines needs them. [`draft_injection`] carries a plan out on a draft over the guest, as dpkg would ([`dpkg`]), and
+//! says what it did ([`Injection`]); [`verify`] holds the result against that. A point that must not be edited gets a
+//! [`CatchUp`] instead. No byte of the guest is executed, and nothing here writes to the host.
+//!
+//! Limits: package files of 64 GiB unpacked and 1,000,000 entries, 4 bytes for each that their `Installed-Size`
+//! announces; databases as `dormouse_packages` reads them; lists of files of 64 MiB.
 
+mod catch_up;
 pub mod deb;
 pub mod dpkg;
+mod first_boot;
+mod inject;
+mod injection;
+mod plan;
+mod resolve;
+mod verify;
+
+pub use catch_up::{CatchUp, CatchUpStep, Check, Wake, bundle_file};
+pub use inject::{Injected, Materials, WHOLE_PACKAGE, draft_injection};
+pub use injection::{ExpectedPackage, InjectedPackage, Injection, PathChange};
+pub use plan::{Blocked, Decision, FirstBootStep, Hindrance, Plan, PlannedPackage};
+pub use resolve::{Only, Question, Resolution, resolve};
+pub use verify::{Deviation, Verification, verify};
+
+/// The texts that are put into a guest for its first boot.
+pub mod first_boot_texts {
+    pub use crate::first_boot::{INIT, SCRIPT, UNIT};
+}

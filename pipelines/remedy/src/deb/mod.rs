@@ -269,6 +269,11 @@ pub fn unpack(
     })
 }
 
+/// An error that came through a reader, with its own kind where it is one of ours.
+pub(crate) fn reading(error: std::io::Error) -> Error {
+    tar::decoding(error)
+}
+
 /// The next member that is not private (`_...`), which must begin with `stem`.
 fn member_named<R: Read>(archive: &mut Archive<R>, stem: &str) -> Result<String> {
     loop {

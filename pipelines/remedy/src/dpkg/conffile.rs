@@ -125,7 +125,12 @@ impl Session<'_> {
             work.state(name).old_hash = Some("-".to_owned());
             return Ok(());
         };
-        if self.files.owners(name).iter().any(|owner| *owner != work.package) {
+        if self
+            .files
+            .owners(name)
+            .iter()
+            .any(|owner| *owner != work.package)
+        {
             return Ok(());
         }
         let beside = |ending: &str| path_of(&[path.as_bytes(), ending.as_bytes()].concat());
@@ -136,7 +141,12 @@ impl Session<'_> {
         let Some(current) = self.md5_of(&path)? else {
             return Ok(());
         };
-        if work.names.get(&name).and_then(|state| state.old_hash.as_ref()) == Some(&current) {
+        if work
+            .names
+            .get(&name)
+            .and_then(|state| state.old_hash.as_ref())
+            == Some(&current)
+        {
             return self.draft.remove(&path);
         }
         self.draft.rename(&path, &beside(".dpkg-old")?)
@@ -157,7 +167,9 @@ impl Session<'_> {
     pub(super) fn digest<D: md5::Digest>(&self, content: &Content) -> Result<Vec<u8>> {
         use std::io::Read as _;
         if content.size() > MAX_CONFFILE {
-            return Err(Error::limit("a file that must be compared has more than 64 MiB"));
+            return Err(Error::limit(
+                "a file that must be compared has more than 64 MiB",
+            ));
         }
         let mut bytes = Vec::new();
         self.draft
@@ -172,7 +184,10 @@ impl Session<'_> {
 /// `target` seen from the directory `from`, `..` taken out by name, as dpkg takes it.
 fn clean(from: &[u8], target: &[u8]) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = Vec::new();
-    for part in from.split(|&byte| byte == b'/').chain(target.split(|&byte| byte == b'/')) {
+    for part in from
+        .split(|&byte| byte == b'/')
+        .chain(target.split(|&byte| byte == b'/'))
+    {
         match part {
             b"" | b"." => {}
             b".." => {
@@ -200,6 +215,9 @@ mod tests {
         assert_eq!(clean(b"/etc/a", b"../b/./c"), b"/etc/b/c");
         assert_eq!(clean(b"/etc", b"../../../x"), b"/x");
         assert_eq!(clean(b"", b"/y//z"), b"/y/z");
-        assert_eq!(hex(&md5::Md5::digest(b"")), "d41d8cd98f00b204e9800998ecf8427e");
+        assert_eq!(
+            hex(&md5::Md5::digest(b"")),
+            "d41d8cd98f00b204e9800998ecf8427e"
+        );
     }
 }

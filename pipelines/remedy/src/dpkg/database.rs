@@ -55,14 +55,19 @@ impl<'d> Session<'d> {
             )));
         }
         if !database.journal.is_empty() {
-            return Err(Error::unsupported("dpkg was interrupted in the guest and its journal is still there"));
+            return Err(Error::unsupported(
+                "dpkg was interrupted in the guest and its journal is still there",
+            ));
         }
         let mut session = Self {
             log: Log::at(options.now)?,
             options,
             packages: Vec::new(),
             by_name: BTreeMap::new(),
-            native: database.native_architecture().unwrap_or_default().to_owned(),
+            native: database
+                .native_architecture()
+                .unwrap_or_default()
+                .to_owned(),
             foreign: database.architectures.iter().skip(1).cloned().collect(),
             dpkg_version: database
                 .find("dpkg")
@@ -150,7 +155,12 @@ impl<'d> Session<'d> {
             let package = self.package(at);
             let name = package.info_name();
             let may_have = package.status.state >= State::ConfigFiles;
-            if !may_have || !self.info.get(&name).is_some_and(|kinds| kinds.contains("list")) {
+            if !may_have
+                || !self
+                    .info
+                    .get(&name)
+                    .is_some_and(|kinds| kinds.contains("list"))
+            {
                 continue;
             }
             let bytes = read(self.draft, &format!("{INFO}/{name}.list"))?;
@@ -184,7 +194,8 @@ impl<'d> Session<'d> {
                 self.filters.add_file(&bytes);
             }
         }
-        self.filters.add_file(&read(self.draft, "/etc/dpkg/dpkg.cfg")?);
+        self.filters
+            .add_file(&read(self.draft, "/etc/dpkg/dpkg.cfg")?);
         Ok(())
     }
 
@@ -215,8 +226,11 @@ impl<'d> Session<'d> {
     /// Puts a file of the database.
     pub(super) fn put(&mut self, path: &str, bytes: Vec<u8>) -> Result<()> {
         let attributes = self.plain(0o644);
-        self.draft
-            .put(&fixed(path)?, DraftNode::File(Content::bytes(bytes)), attributes)
+        self.draft.put(
+            &fixed(path)?,
+            DraftNode::File(Content::bytes(bytes)),
+            attributes,
+        )
     }
 
     /// Removes a file of the database, if it is there.

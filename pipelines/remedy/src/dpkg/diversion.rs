@@ -88,7 +88,10 @@ mod tests {
         assert_eq!(diversions.place(b"/bin/b", "mine"), b"/bin/b.local");
         assert_eq!(diversions.place(b"/bin/c", "mine"), b"/bin/c");
         assert_eq!(diversions.diverted_by(b"/bin/b"), Some(None));
-        assert_eq!(diversions.diverted_from(b"/bin/a.distrib"), Some(&b"/bin/a"[..]));
+        assert_eq!(
+            diversions.diverted_from(b"/bin/a.distrib"),
+            Some(&b"/bin/a"[..])
+        );
         assert!(Diversions::parse(b"/a\n/b\n").is_err());
         Diversions::parse(b"").unwrap();
     }

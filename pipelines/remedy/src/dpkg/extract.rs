@@ -36,7 +36,8 @@ impl Session<'_> {
         let deb = work.deb;
         let mut placements = Vec::new();
         for entry in &deb.entries {
-            let located = |error: Error| error.located(&Locator::default().path(entry.path.clone()));
+            let located =
+                |error: Error| error.located(&Locator::default().path(entry.path.clone()));
             match self.entry(work, entry, &mut placements) {
                 Err(Stop::Failed(error)) => return Err(Stop::Failed(located(error))),
                 other => other?,
@@ -115,7 +116,18 @@ impl Session<'_> {
         if shared {
             return self.check_shared(entry, &at, standing.as_ref(), new_conffile);
         }
-        self.place(work, entry, Place { name, at, new_conffile, attributes }, standing.as_ref(), placements)
+        self.place(
+            work,
+            entry,
+            Place {
+                name,
+                at,
+                new_conffile,
+                attributes,
+            },
+            standing.as_ref(),
+            placements,
+        )
     }
 
     fn place(
@@ -126,14 +138,21 @@ impl Session<'_> {
         standing: Option<&Drafted>,
         placements: &mut Vec<Placement>,
     ) -> Result<(), Stop> {
-        let Place { name, at, new_conffile, attributes } = place;
+        let Place {
+            name,
+            at,
+            new_conffile,
+            attributes,
+        } = place;
         let over_directory = standing.is_some_and(|standing| standing.node == DraftNode::Directory);
         let node = match &entry.kind {
-            EntryKind::File { offset, size, .. } => Placed::Node(DraftNode::File(Content::Payload {
-                payload: work.deb.payload,
-                offset: *offset,
-                size: *size,
-            })),
+            EntryKind::File { offset, size, .. } => {
+                Placed::Node(DraftNode::File(Content::Payload {
+                    payload: work.deb.payload,
+                    offset: *offset,
+                    size: *size,
+                }))
+            }
             EntryKind::Symlink(target) => Placed::Node(DraftNode::Symlink(target.clone())),
             EntryKind::HardLink(to) => Placed::Link(self.link_source(work, to)?),
             EntryKind::Directory => Placed::Node(DraftNode::Directory),
@@ -217,8 +236,10 @@ impl Session<'_> {
                 order.push(child);
             }
             if order.len() > MAX_REMOVED {
-                return Err(Error::limit("more than 100,000 files stand where a package puts a file")
-                    .located(&Locator::default().path(directory)));
+                return Err(Error::limit(
+                    "more than 100,000 files stand where a package puts a file",
+                )
+                .located(&Locator::default().path(directory)));
             }
         }
         for path in order.iter().rev() {
@@ -405,7 +426,10 @@ impl Session<'_> {
         } else {
             None
         };
-        let same = match (&entry.kind, pending.as_ref().or(standing).map(|found| &found.node)) {
+        let same = match (
+            &entry.kind,
+            pending.as_ref().or(standing).map(|found| &found.node),
+        ) {
             (EntryKind::Directory, _) => true,
             (EntryKind::Symlink(target), Some(DraftNode::Symlink(known))) => target == known,
             (EntryKind::File { size, sha256, .. }, Some(DraftNode::File(content))) => {
@@ -415,10 +439,14 @@ impl Session<'_> {
             // The name it is linked to is compared itself.
             (EntryKind::HardLink(_), Some(DraftNode::File(_)))
             | (EntryKind::Fifo, Some(DraftNode::Special(NodeKind::Fifo, _))) => true,
-            (EntryKind::CharDevice(major, minor), Some(DraftNode::Special(NodeKind::CharDevice, Some(known))))
-            | (EntryKind::BlockDevice(major, minor), Some(DraftNode::Special(NodeKind::BlockDevice, Some(known)))) => {
-                (*major, *minor) == *known
-            }
+            (
+                EntryKind::CharDevice(major, minor),
+                Some(DraftNode::Special(NodeKind::CharDevice, Some(known))),
+            )
+            | (
+                EntryKind::BlockDevice(major, minor),
+                Some(DraftNode::Special(NodeKind::BlockDevice, Some(known))),
+            ) => (*major, *minor) == *known,
             _ => false,
         };
         if same {
@@ -451,12 +479,15 @@ enum Conflict {
 
 /// Whether `relations` replace files of `name` at `version`.
 fn replaces(relations: &[Relation], name: &str, version: &str) -> bool {
-    relations.iter().flat_map(|relation| relation.alternatives()).any(|alternative| {
-        alternative.name == name
-            && alternative.constraint.as_ref().is_none_or(|constraint| {
-                Version::parse(version).is_ok_and(|version| constraint.admits(&version))
-            })
-    })
+    relations
+        .iter()
+        .flat_map(|relation| relation.alternatives())
+        .any(|alternative| {
+            alternative.name == name
+                && alternative.constraint.as_ref().is_none_or(|constraint| {
+                    Version::parse(version).is_ok_and(|version| constraint.admits(&version))
+                })
+        })
 }
 
 impl NameState {

@@ -18,7 +18,8 @@ pub(super) fn list_name(path: &GuestPath) -> Vec<u8> {
 
 /// A name of a list as a path.
 pub(super) fn path_of(name: &[u8]) -> Result<GuestPath> {
-    GuestPath::new(name).map_err(|error| Error::corrupt("a bad name in a list of files").because(error))
+    GuestPath::new(name)
+        .map_err(|error| Error::corrupt("a bad name in a list of files").because(error))
 }
 
 /// A name that some package's list holds.
@@ -84,7 +85,9 @@ impl Files {
         if next >= MAX_NAMES {
             return Err(Error::limit("more than 20,000,000 names in lists of files"));
         }
-        let id = Name(u32::try_from(next).map_err(|_| Error::limit("too many names in lists of files"))?);
+        let id = Name(
+            u32::try_from(next).map_err(|_| Error::limit("too many names in lists of files"))?,
+        );
         let shared: std::sync::Arc<[u8]> = name.into();
         self.ids.insert(shared.clone(), id);
         self.names.push(shared);
@@ -186,7 +189,10 @@ mod tests {
         let usr = files.known(b"/usr").unwrap();
         assert_eq!(files.owners(usr), [1, 2]);
         files.set_list(1, vec![usr]);
-        assert_eq!(files.owners(files.known(b"/usr/a").unwrap()), [] as [usize; 0]);
+        assert_eq!(
+            files.owners(files.known(b"/usr/a").unwrap()),
+            [] as [usize; 0]
+        );
         assert_eq!(files.owners(usr), [2, 1]);
         files.forget(2);
         assert_eq!(files.owners(usr), [1]);

@@ -218,6 +218,12 @@ pub struct Session<'d> {
 }
 
 impl Session<'_> {
+    /// The guest's own architecture.
+    #[must_use]
+    pub fn native(&self) -> &str {
+        &self.native
+    }
+
     /// Unpacks one package.
     ///
     /// # Errors
@@ -303,7 +309,10 @@ impl Session<'_> {
         self.mark_old_conffiles(work)?;
         if matches!(
             old.status.state,
-            State::HalfConfigured | State::TriggersAwaited | State::TriggersPending | State::Installed
+            State::HalfConfigured
+                | State::TriggersAwaited
+                | State::TriggersPending
+                | State::Installed
         ) {
             self.change(index).status.flag = Flag::Reinstreq;
             self.change(index).set_state(State::HalfConfigured);
@@ -324,9 +333,17 @@ impl Session<'_> {
         match old.status.state {
             State::NotInstalled => self.run_new(work, ScriptName::Preinst, &["install"])?,
             State::ConfigFiles => {
-                self.run_new(work, ScriptName::Preinst, &["install", &old.version, &new_version])?;
+                self.run_new(
+                    work,
+                    ScriptName::Preinst,
+                    &["install", &old.version, &new_version],
+                )?;
             }
-            _ => self.run_new(work, ScriptName::Preinst, &["upgrade", &old.version, &new_version])?,
+            _ => self.run_new(
+                work,
+                ScriptName::Preinst,
+                &["upgrade", &old.version, &new_version],
+            )?,
         }
         self.extract(work)?;
         if upgrade {
@@ -344,7 +361,12 @@ impl Session<'_> {
             self.log.add(&line);
             self.activate_for_processing(other)?;
             let name = control.package().to_owned();
-            self.run_installed(work, other, ScriptName::Postrm, &["disappear", &name, &new_version])?;
+            self.run_installed(
+                work,
+                other,
+                ScriptName::Postrm,
+                &["disappear", &name, &new_version],
+            )?;
         }
         // From here on nothing but the guest's or the host's failure stops it.
         self.write_own_list(work)?;
@@ -404,7 +426,10 @@ impl Session<'_> {
             }
         }
         for (at, other) in self.packages.iter().enumerate() {
-            if at == work.package || other.name == control.package() || !other.status.state.may_have_files() {
+            if at == work.package
+                || other.name == control.package()
+                || !other.status.state.may_have_files()
+            {
                 continue;
             }
             for relation in other.relations(RelationField::Conflicts) {
@@ -438,22 +463,29 @@ impl Session<'_> {
                 .flatten()
                 .any(|&at| {
                     let package = self.package(at);
-                    at != except && package.status.state.may_have_files() && admits(&package.version)
+                    at != except
+                        && package.status.state.may_have_files()
+                        && admits(&package.version)
                 });
             real || self.packages.iter().enumerate().any(|(at, package)| {
                 at != except
                     && package.status.state.may_have_files()
                     && package.name != self.package(except).name
-                    && package.relations(RelationField::Provides).iter().any(|provided| {
-                        provided.alternatives().iter().any(|provided| {
-                            provided.name == alternative.name
-                                && match (&alternative.constraint, &provided.constraint) {
-                                    (None, _) => true,
-                                    (Some(wanted), Some(given)) => wanted.admits(&given.version),
-                                    (Some(_), None) => false,
-                                }
+                    && package
+                        .relations(RelationField::Provides)
+                        .iter()
+                        .any(|provided| {
+                            provided.alternatives().iter().any(|provided| {
+                                provided.name == alternative.name
+                                    && match (&alternative.constraint, &provided.constraint) {
+                                        (None, _) => true,
+                                        (Some(wanted), Some(given)) => {
+                                            wanted.admits(&given.version)
+                                        }
+                                        (Some(_), None) => false,
+                                    }
+                            })
                         })
-                    })
             })
         })
     }
@@ -461,7 +493,11 @@ impl Session<'_> {
     /// The place of the package that the file is for.
     fn slot(&mut self, deb: &Unpacked) -> usize {
         let control = &deb.control;
-        let known = self.by_name.get(control.package()).cloned().unwrap_or_default();
+        let known = self
+            .by_name
+            .get(control.package())
+            .cloned()
+            .unwrap_or_default();
         let installed: Vec<usize> = known
             .iter()
             .copied()
@@ -548,13 +584,19 @@ impl Session<'_> {
         Ok(())
     }
 
-    #[expect(clippy::indexing_slicing, reason = "indices are made from this list alone and it never shrinks below one in use")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "indices are made from this list alone and it never shrinks below one in use"
+    )]
     fn package(&self, index: usize) -> &Package {
         &self.packages[index]
     }
 
     /// The package, to be changed: its state before is kept, and its paragraph is written anew.
-    #[expect(clippy::indexing_slicing, reason = "indices are made from this list alone and it never shrinks below one in use")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "indices are made from this list alone and it never shrinks below one in use"
+    )]
     fn change(&mut self, index: usize) -> &mut Package {
         let package = &mut self.packages[index];
         self.saved.entry(index).or_insert_with(|| package.clone());

@@ -1,7 +1,9 @@
 //! One package as dpkg's database will have it, and its paragraph in `status`.
 
 use dormouse_block::{Error, Result};
-use dormouse_packages::dpkg::{Flag, MultiArch, Record, Relation, RelationField, State, Status, Want};
+use dormouse_packages::dpkg::{
+    Flag, MultiArch, Record, Relation, RelationField, State, Status, Want,
+};
 use dormouse_scripts::{ConffileView, PackageView};
 
 use crate::deb::Control;
@@ -270,7 +272,8 @@ impl Package {
                 }
                 "Triggers-Awaited" => {
                     if !self.awaits.is_empty() {
-                        let names: Vec<String> = self.awaits.iter().copied().map(&name_of).collect();
+                        let names: Vec<String> =
+                            self.awaits.iter().copied().map(&name_of).collect();
                         line(&mut out, name, names.join(" ").as_bytes());
                     }
                 }
@@ -434,7 +437,8 @@ fn relations_text(value: &str) -> Result<String> {
                     canonical_version(&constraint.version.to_string())
                 ),
             };
-            written.map_err(|error| Error::corrupt("a relation cannot be written").because(error))?;
+            written
+                .map_err(|error| Error::corrupt("a relation cannot be written").because(error))?;
         }
     }
     Ok(out)
@@ -455,7 +459,10 @@ fn conffiles_of(value: &[u8]) -> Result<Vec<Conffile>> {
             remove_on_upgrade: false,
         };
         while conffile.hash.is_empty() {
-            let cut = rest.iter().rposition(|&byte| byte == b' ').ok_or_else(bad)?;
+            let cut = rest
+                .iter()
+                .rposition(|&byte| byte == b' ')
+                .ok_or_else(bad)?;
             let (before, word) = rest.split_at_checked(cut).ok_or_else(bad)?;
             match word.trim_ascii() {
                 b"obsolete" => conffile.obsolete = true,
@@ -475,4 +482,3 @@ fn conffiles_of(value: &[u8]) -> Result<Vec<Conffile>> {
     }
     Ok(out)
 }
-

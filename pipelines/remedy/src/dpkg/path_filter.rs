@@ -171,7 +171,11 @@ mod tests {
             ("*a*b", "/xaxxbc", false),
             ("[", "x", false),
         ] {
-            assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+            assert_eq!(
+                matches(pattern.as_bytes(), text.as_bytes()),
+                expected,
+                "{pattern} {text}"
+            );
         }
         assert!(!matches(&b"*a".repeat(5000), &b"a".repeat(4999)));
     }

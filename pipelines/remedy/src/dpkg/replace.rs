@@ -37,7 +37,11 @@ impl Session<'_> {
                 .draft
                 .get(&path, Follow::Links)?
                 .is_some_and(|found| found.node == DraftNode::Directory);
-            let shared = self.files.owners(name).iter().any(|owner| *owner != work.package);
+            let shared = self
+                .files
+                .owners(name)
+                .iter()
+                .any(|owner| *owner != work.package);
             if leads_to_directory && shared {
                 continue;
             }
@@ -77,7 +81,10 @@ impl Session<'_> {
 
     /// An old conffile that the new version does not have by that name.
     fn leave_old_conffile(&mut self, work: &mut Work<'_>, name: Name, same_as: Option<Name>) {
-        let hash = work.names.get(&name).and_then(|state| state.old_hash.clone());
+        let hash = work
+            .names
+            .get(&name)
+            .and_then(|state| state.old_hash.clone());
         let Some(same) = same_as else {
             work.state(name).obsolete = true;
             work.new_conffiles.push(name);
@@ -122,11 +129,7 @@ impl Session<'_> {
             }
             let list = self.files.list(other);
             let has_files = list.iter().any(|name| self.files.text(*name) != b"/.");
-            if !has_files
-                || list
-                    .iter()
-                    .any(|name| self.saves(*name, other, work, &out))
-            {
+            if !has_files || list.iter().any(|name| self.saves(*name, other, work, &out)) {
                 continue;
             }
             if !self.is_needed(other, work) {
@@ -147,9 +150,11 @@ impl Session<'_> {
         if work.is(name, |state| state.in_archive) {
             return false;
         }
-        !self.files.owners(name).iter().any(|third| {
-            *third != package && *third != work.package && !gone.contains(third)
-        })
+        !self
+            .files
+            .owners(name)
+            .iter()
+            .any(|third| *third != package && *third != work.package && !gone.contains(third))
     }
 
     /// Whether some package depends on or recommends `other` and nothing else would do.
@@ -172,7 +177,9 @@ impl Session<'_> {
                         work.deb
                             .control
                             .get(field.as_str())
-                            .and_then(|text| dormouse_packages::dpkg::Relation::parse_all(text).ok())
+                            .and_then(|text| {
+                                dormouse_packages::dpkg::Relation::parse_all(text).ok()
+                            })
                             .unwrap_or_default()
                     } else {
                         package.relations(*field)
@@ -192,7 +199,11 @@ impl Session<'_> {
     /// Writes the new version's list of files.
     pub(super) fn write_own_list(&mut self, work: &mut Work<'_>) -> Result<()> {
         let control = &work.deb.control;
-        let name = info_name(control.package(), control.architecture(), control.multi_arch_same());
+        let name = info_name(
+            control.package(),
+            control.architecture(),
+            control.multi_arch_same(),
+        );
         let mut seen = std::collections::HashSet::new();
         let list: Vec<Name> = work
             .new_files
@@ -223,7 +234,11 @@ impl Session<'_> {
             }
         }
         let control = &work.deb.control;
-        let name = info_name(control.package(), control.architecture(), control.multi_arch_same());
+        let name = info_name(
+            control.package(),
+            control.architecture(),
+            control.multi_arch_same(),
+        );
         if let Some(member) = work.deb.member("triggers") {
             for directive in trigger::directives(member)? {
                 if let Directive::Interest { trigger, awaited } = directive {
@@ -237,7 +252,11 @@ impl Session<'_> {
     /// What the package brings for `info/`: its members, and the digests where it brings none.
     pub(super) fn write_info(&mut self, work: &mut Work<'_>, old: &Package) -> Result<()> {
         let control = &work.deb.control;
-        let name = info_name(control.package(), control.architecture(), control.multi_arch_same());
+        let name = info_name(
+            control.package(),
+            control.architecture(),
+            control.multi_arch_same(),
+        );
         let old_name = old.info_name();
         let known = self.info.get(&name).cloned().unwrap_or_default();
         for kind in known {
@@ -265,7 +284,10 @@ impl Session<'_> {
                 DraftNode::File(Content::Bytes(member.bytes.clone())),
                 attributes,
             )?;
-            self.info.entry(name.clone()).or_default().insert(kind.clone());
+            self.info
+                .entry(name.clone())
+                .or_default()
+                .insert(kind.clone());
         }
         if old_name != name {
             for kind in self.info.get(&old_name).cloned().unwrap_or_default() {
@@ -345,12 +367,17 @@ impl Session<'_> {
                 .diversions
                 .diverted_by(self.files.text(name))
                 .map(|by| by.map(str::to_owned));
-            if diverted.as_ref().is_some_and(|by| by.as_deref() == Some(&own)) {
+            if diverted
+                .as_ref()
+                .is_some_and(|by| by.as_deref() == Some(&own))
+            {
                 continue;
             }
             for owner in self.files.owners(name).to_vec() {
                 let other = self.package(owner);
-                let diverting = diverted.as_ref().is_some_and(|by| by.as_deref() == Some(&other.name));
+                let diverting = diverted
+                    .as_ref()
+                    .is_some_and(|by| by.as_deref() == Some(&other.name));
                 if owner == work.package || other.name == own || diverting {
                     continue;
                 }
@@ -392,13 +419,16 @@ fn new_provides(work: &Work<'_>, relation: &dormouse_packages::dpkg::Relation) -
             })
         };
         (one.name == control.package() && admits(control.version()))
-            || provides.iter().flat_map(|given| given.alternatives()).any(|given| {
-                given.name == one.name
-                    && match (&one.constraint, &given.constraint) {
-                        (None, _) => true,
-                        (Some(wanted), Some(given)) => wanted.admits(&given.version),
-                        (Some(_), None) => false,
-                    }
-            })
+            || provides
+                .iter()
+                .flat_map(|given| given.alternatives())
+                .any(|given| {
+                    given.name == one.name
+                        && match (&one.constraint, &given.constraint) {
+                            (None, _) => true,
+                            (Some(wanted), Some(given)) => wanted.admits(&given.version),
+                            (Some(_), None) => false,
+                        }
+                })
     })
 }

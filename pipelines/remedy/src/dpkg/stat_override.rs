@@ -110,9 +110,17 @@ mod tests {
             StatOverrides::parse(b"mail #12 2755 /usr/bin/a b\n", &users, &groups).unwrap();
         assert_eq!(
             overrides.get(b"/usr/bin/a b"),
-            Some(StatOverride { uid: 8, gid: 12, mode: 0o2755 })
+            Some(StatOverride {
+                uid: 8,
+                gid: 12,
+                mode: 0o2755
+            })
         );
-        for bad in [&b"nobody root 755 /a\n"[..], b"root root 9 /a\n", b"root root 755\n"] {
+        for bad in [
+            &b"nobody root 755 /a\n"[..],
+            b"root root 9 /a\n",
+            b"root root 755\n",
+        ] {
             assert!(StatOverrides::parse(bad, &users, &groups).is_err());
         }
     }

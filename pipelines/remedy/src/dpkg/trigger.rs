@@ -44,7 +44,10 @@ pub(super) fn directives(bytes: &[u8]) -> Result<Vec<Directive>> {
         .map_err(|_| Error::corrupt("a triggers file that is not UTF-8"))?;
     let mut out = Vec::new();
     for line in text.lines() {
-        let line = line.split_once('#').map_or(line, |(before, _)| before).trim();
+        let line = line
+            .split_once('#')
+            .map_or(line, |(before, _)| before)
+            .trim();
         if line.is_empty() {
             continue;
         }
@@ -55,10 +58,22 @@ pub(super) fn directives(bytes: &[u8]) -> Result<Vec<Directive>> {
             return Err(bad());
         }
         out.push(match word {
-            "interest" | "interest-await" => Directive::Interest { trigger, awaited: true },
-            "interest-noawait" => Directive::Interest { trigger, awaited: false },
-            "activate" | "activate-await" => Directive::Activate { trigger, awaited: true },
-            "activate-noawait" => Directive::Activate { trigger, awaited: false },
+            "interest" | "interest-await" => Directive::Interest {
+                trigger,
+                awaited: true,
+            },
+            "interest-noawait" => Directive::Interest {
+                trigger,
+                awaited: false,
+            },
+            "activate" | "activate-await" => Directive::Activate {
+                trigger,
+                awaited: true,
+            },
+            "activate-noawait" => Directive::Activate {
+                trigger,
+                awaited: false,
+            },
             _ => return Err(bad()),
         });
     }
@@ -68,11 +83,16 @@ pub(super) fn directives(bytes: &[u8]) -> Result<Vec<Directive>> {
 /// A path without empty components, or what could be a package's name.
 pub(super) fn is_trigger_name(name: &str) -> bool {
     if let Some(path) = name.strip_prefix('/') {
-        return path
-            .split('/')
-            .all(|part| !part.is_empty() && !part.bytes().any(|byte| byte.is_ascii_control() || byte == b' '));
+        return path.split('/').all(|part| {
+            !part.is_empty()
+                && !part
+                    .bytes()
+                    .any(|byte| byte.is_ascii_control() || byte == b' ')
+        });
     }
-    name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
+    name.bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphanumeric())
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"+-.:".contains(&byte))
@@ -89,7 +109,9 @@ fn interest(text: &str) -> Option<Interest> {
     };
     let (name, architecture) = package.split_once(':').unwrap_or((package, "any"));
     (dormouse_packages::dpkg::is_package_name(name)
-        && architecture.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'))
+        && architecture
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'))
     .then(|| Interest {
         package: package.to_owned(),
         awaited,
@@ -115,7 +137,9 @@ impl Interests {
                 .filter(|(path, _)| path.starts_with('/'))
                 .and_then(|(path, rest)| Some((path, interest(rest)?)));
             let Some((path, interest)) = parsed else {
-                return Err(Error::corrupt(format!("a bad line in the list of file triggers: {line:?}")));
+                return Err(Error::corrupt(format!(
+                    "a bad line in the list of file triggers: {line:?}"
+                )));
             };
             self.files.push((path.to_owned(), interest));
         }
@@ -134,7 +158,9 @@ impl Interests {
             .lines()
             .map(|line| {
                 interest(line).ok_or_else(|| {
-                    Error::corrupt(format!("a bad line in the interests of trigger {name}: {line:?}"))
+                    Error::corrupt(format!(
+                        "a bad line in the interests of trigger {name}: {line:?}"
+                    ))
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -259,7 +285,9 @@ pub(super) fn unincorporated(bytes: &[u8]) -> Result<Vec<(String, Vec<Option<Str
             continue;
         };
         if !is_trigger_name(trigger) {
-            return Err(Error::corrupt(format!("a bad line in the list of activated triggers: {line:?}")));
+            return Err(Error::corrupt(format!(
+                "a bad line in the list of activated triggers: {line:?}"
+            )));
         }
         let by = words
             .map(|word| (word != "-").then(|| word.to_owned()))
@@ -279,8 +307,14 @@ mod tests {
         interests
             .read_files(b"/usr/share/man man-db/noawait\n/etc/a one\n/etc/a two:amd64\n")
             .unwrap();
-        interests.read_named("ldconfig", b"libc-bin/noawait\nother\n").unwrap();
-        let names: Vec<_> = interests.in_path(b"/etc/a").into_iter().map(|i| i.package).collect();
+        interests
+            .read_named("ldconfig", b"libc-bin/noawait\nother\n")
+            .unwrap();
+        let names: Vec<_> = interests
+            .in_path(b"/etc/a")
+            .into_iter()
+            .map(|i| i.package)
+            .collect();
         assert_eq!(names, ["two:amd64", "one"]);
         interests.remove("/etc/a", "one");
         interests.add("/etc/a", "one", true);
@@ -290,7 +324,10 @@ mod tests {
         );
         interests.remove("ldconfig", "libc-bin");
         interests.add("ldconfig", "libc-bin", false);
-        assert_eq!(interests.named_text("ldconfig").unwrap(), b"other\nlibc-bin/noawait\n");
+        assert_eq!(
+            interests.named_text("ldconfig").unwrap(),
+            b"other\nlibc-bin/noawait\n"
+        );
         interests.remove("ldconfig", "libc-bin");
         interests.remove("ldconfig", "other");
         assert_eq!(interests.named_text("ldconfig"), None);
@@ -303,18 +340,37 @@ mod tests {
         assert_eq!(
             all,
             [
-                Directive::Interest { trigger: "/a/b".into(), awaited: false },
-                Directive::Activate { trigger: "ldconfig".into(), awaited: true },
+                Directive::Interest {
+                    trigger: "/a/b".into(),
+                    awaited: false
+                },
+                Directive::Activate {
+                    trigger: "ldconfig".into(),
+                    awaited: true
+                },
             ]
         );
-        for bad in [&b"interest\n"[..], b"interest //a\n", b"interest a/../b\n", b"wish x\n", b"activate File\n"] {
-            assert!(directives(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
+        for bad in [
+            &b"interest\n"[..],
+            b"interest //a\n",
+            b"interest a/../b\n",
+            b"wish x\n",
+            b"activate File\n",
+        ] {
+            assert!(
+                directives(bad).is_err(),
+                "{:?}",
+                String::from_utf8_lossy(bad)
+            );
         }
     }
 
     #[test]
     fn activations_that_wait_to_be_noted_are_read() {
         let all = unincorporated(b"ldconfig - libc6\n").unwrap();
-        assert_eq!(all, [("ldconfig".to_owned(), vec![None, Some("libc6".to_owned())])]);
+        assert_eq!(
+            all,
+            [("ldconfig".to_owned(), vec![None, Some("libc6".to_owned())])]
+        );
     }
 }

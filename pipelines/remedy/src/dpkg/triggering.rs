@@ -4,9 +4,9 @@ use dormouse_block::Result;
 use dormouse_packages::dpkg::State;
 use dormouse_scripts::Trigger;
 
+use super::Session;
 use super::database::{INFO, read};
 use super::trigger::{self, Directive};
-use super::Session;
 
 fn knows_triggers(state: State) -> bool {
     matches!(state, State::TriggersPending | State::TriggersAwaited)
@@ -28,7 +28,11 @@ impl Session<'_> {
             "status {} {} {}",
             package.status.state,
             package.full_name(),
-            if package.version.is_empty() { "<none>" } else { &package.version }
+            if package.version.is_empty() {
+                "<none>"
+            } else {
+                &package.version
+            }
         );
         if due {
             self.log.add(&line);
@@ -65,7 +69,11 @@ impl Session<'_> {
         if package.status.state < State::TriggersAwaited {
             return;
         }
-        if !package.triggers_pending.iter().any(|known| known == trigger) {
+        if !package
+            .triggers_pending
+            .iter()
+            .any(|known| known == trigger)
+        {
             let package = self.change(pending);
             package.triggers_pending.insert(0, trigger.to_owned());
             let next = if package.awaits.is_empty() {
@@ -81,7 +89,10 @@ impl Session<'_> {
         };
         let package = self.change(by);
         package.awaits.push(pending);
-        if matches!(package.status.state, State::Installed | State::TriggersPending) {
+        if matches!(
+            package.status.state,
+            State::Installed | State::TriggersPending
+        ) {
             package.set_state(State::TriggersAwaited);
         }
         self.note(by);
@@ -107,7 +118,11 @@ impl Session<'_> {
             for interest in self.interests.in_path(part) {
                 if let Some(pending) = self.find(&interest.package) {
                     let trigger = String::from_utf8_lossy(part).into_owned();
-                    self.record_activation(pending, Some(by).filter(|_| interest.awaited), &trigger);
+                    self.record_activation(
+                        pending,
+                        Some(by).filter(|_| interest.awaited),
+                        &trigger,
+                    );
                 }
             }
             match part.iter().rposition(|&byte| byte == b'/') {
@@ -118,7 +133,11 @@ impl Session<'_> {
     }
 
     /// Activates what a package's own triggers file asks for.
-    pub(super) fn activate_directives(&mut self, directives: &[Directive], by: usize) -> Result<()> {
+    pub(super) fn activate_directives(
+        &mut self,
+        directives: &[Directive],
+        by: usize,
+    ) -> Result<()> {
         for directive in directives {
             if let Directive::Activate { trigger, awaited } = directive {
                 self.activate(trigger, Some(by).filter(|_| *awaited));
@@ -130,7 +149,11 @@ impl Session<'_> {
     /// Activates what the installed version asks to be activated whenever its status changes.
     pub(super) fn activate_for_processing(&mut self, index: usize) -> Result<()> {
         let name = self.package(index).info_name();
-        if !self.info.get(&name).is_some_and(|kinds| kinds.contains("triggers")) {
+        if !self
+            .info
+            .get(&name)
+            .is_some_and(|kinds| kinds.contains("triggers"))
+        {
             return Ok(());
         }
         let bytes = read(self.draft, &format!("{INFO}/{name}.triggers"))?;

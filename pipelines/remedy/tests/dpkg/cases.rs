@@ -46,12 +46,20 @@ fn an_upgrade_replaces_adds_and_drops_files() {
 #[test]
 fn a_new_package_is_added_to_the_database() {
     let bench = Bench::new();
-    let old = bench.build(&Recipe { name: "zzz", version: "1", ..Recipe::default() });
+    let old = bench.build(&Recipe {
+        name: "zzz",
+        version: "1",
+        ..Recipe::default()
+    });
     let new = bench.build(&Recipe {
         name: "fresh",
         version: "2",
         files: &[("etc/fresh.conf", "a"), ("usr/bin/fresh", "b")],
-        control: &[("conffiles", "/etc/fresh.conf\n"), ("md5sums", "x\n"), ("triggers", "activate-noawait nobody\n")],
+        control: &[
+            ("conffiles", "/etc/fresh.conf\n"),
+            ("md5sums", "x\n"),
+            ("triggers", "activate-noawait nobody\n"),
+        ],
         ..Recipe::default()
     });
     bench.install(&[&old]);
@@ -161,13 +169,21 @@ fn merged_usr_is_followed_and_moved_files_are_not_lost() {
     let old = bench.build(&Recipe {
         name: "merged",
         version: "1",
-        files: &[("lib/merged/a", "1"), ("lib/merged/b", "1"), ("lib/libmerged.so.1", "1")],
+        files: &[
+            ("lib/merged/a", "1"),
+            ("lib/merged/b", "1"),
+            ("lib/libmerged.so.1", "1"),
+        ],
         ..Recipe::default()
     });
     let new = bench.build(&Recipe {
         name: "merged",
         version: "2",
-        files: &[("usr/lib/merged/a", "2"), ("usr/lib/libmerged.so.1", "2"), ("lib/merged/c", "2")],
+        files: &[
+            ("usr/lib/merged/a", "2"),
+            ("usr/lib/libmerged.so.1", "2"),
+            ("lib/merged/c", "2"),
+        ],
         ..Recipe::default()
     });
     bench.install(&[&old]);
@@ -180,7 +196,11 @@ fn files_move_between_packages() {
     let one = bench.build(&Recipe {
         name: "one",
         version: "1",
-        files: &[("usr/bin/tool", "1"), ("usr/bin/stays", "1"), ("etc/moved.conf", "1")],
+        files: &[
+            ("usr/bin/tool", "1"),
+            ("usr/bin/stays", "1"),
+            ("etc/moved.conf", "1"),
+        ],
         control: &[("conffiles", "/etc/moved.conf\n")],
         ..Recipe::default()
     });
@@ -194,7 +214,11 @@ fn files_move_between_packages() {
         name: "two",
         version: "2",
         fields: "Replaces: one (<< 2)\nBreaks: one (<< 2)\n",
-        files: &[("usr/bin/two", "2"), ("usr/bin/tool", "2"), ("etc/moved.conf", "2")],
+        files: &[
+            ("usr/bin/two", "2"),
+            ("usr/bin/tool", "2"),
+            ("etc/moved.conf", "2"),
+        ],
         control: &[("conffiles", "/etc/moved.conf\n")],
         ..Recipe::default()
     });
@@ -212,12 +236,25 @@ fn files_move_between_packages() {
 #[test]
 fn a_file_of_another_package_is_never_overwritten_without_leave() {
     let bench = Bench::new();
-    let one = bench.build(&Recipe { name: "one", version: "1", files: &[("usr/bin/tool", "1")], ..Recipe::default() });
-    let two = bench.build(&Recipe { name: "two", version: "1", files: &[("usr/bin/tool", "2")], ..Recipe::default() });
+    let one = bench.build(&Recipe {
+        name: "one",
+        version: "1",
+        files: &[("usr/bin/tool", "1")],
+        ..Recipe::default()
+    });
+    let two = bench.build(&Recipe {
+        name: "two",
+        version: "1",
+        files: &[("usr/bin/tool", "2")],
+        ..Recipe::default()
+    });
     bench.install(&[&one]);
     let ours = bench.copy("ours");
     let outcome = crate::root::unpack(&bench.root(), &ours, &[&two]);
-    assert!(matches!(&outcome[0], Unpacking::Refused { why } if why.contains("/usr/bin/tool")), "{outcome:?}");
+    assert!(
+        matches!(&outcome[0], Unpacking::Refused { why } if why.contains("/usr/bin/tool")),
+        "{outcome:?}"
+    );
     assert_eq!(std::fs::read(ours.join("usr/bin/tool")).unwrap(), b"1");
     let status = std::fs::read_to_string(ours.join("var/lib/dpkg/status")).unwrap();
     assert!(!status.contains("two"), "{status}");
@@ -253,7 +290,13 @@ fn replaced_files_stay_with_whoever_replaced_them() {
 #[test]
 fn a_package_without_files_left_disappears() {
     let bench = Bench::new();
-    let one = bench.build(&Recipe { name: "one", version: "1", files: &[("usr/bin/one", "1"), ("etc/one.conf", "1")], control: &[("conffiles", "/etc/one.conf\n")], ..Recipe::default() });
+    let one = bench.build(&Recipe {
+        name: "one",
+        version: "1",
+        files: &[("usr/bin/one", "1"), ("etc/one.conf", "1")],
+        control: &[("conffiles", "/etc/one.conf\n")],
+        ..Recipe::default()
+    });
     let two = bench.build(&Recipe {
         name: "two",
         version: "1",
@@ -264,7 +307,10 @@ fn a_package_without_files_left_disappears() {
     });
     bench.install(&[&one]);
     let outcome = bench.compare(&[&two]);
-    assert!(matches!(&outcome[0], Unpacking::Done { disappeared, .. } if disappeared == &["one"]), "{outcome:?}");
+    assert!(
+        matches!(&outcome[0], Unpacking::Done { disappeared, .. } if disappeared == &["one"]),
+        "{outcome:?}"
+    );
 }
 
 #[test]
@@ -273,19 +319,33 @@ fn diversions_and_overrides_are_honoured() {
     let old = bench.build(&Recipe {
         name: "div",
         version: "1",
-        files: &[("usr/bin/mine", "1"), ("usr/bin/theirs", "1"), ("usr/bin/mail", "1"), ("usr/bin/dropped", "1")],
+        files: &[
+            ("usr/bin/mine", "1"),
+            ("usr/bin/theirs", "1"),
+            ("usr/bin/mail", "1"),
+            ("usr/bin/dropped", "1"),
+        ],
         ..Recipe::default()
     });
     let new = bench.build(&Recipe {
         name: "div",
         version: "2",
-        files: &[("usr/bin/mine", "2"), ("usr/bin/theirs", "2"), ("usr/bin/mail", "2"), ("usr/spool/", "")],
+        files: &[
+            ("usr/bin/mine", "2"),
+            ("usr/bin/theirs", "2"),
+            ("usr/bin/mail", "2"),
+            ("usr/spool/", ""),
+        ],
         ..Recipe::default()
     });
     bench.install(&[&old]);
     let root = bench.root();
     for name in ["theirs", "dropped"] {
-        std::fs::rename(root.join(format!("usr/bin/{name}")), root.join(format!("usr/bin/{name}.distrib"))).unwrap();
+        std::fs::rename(
+            root.join(format!("usr/bin/{name}")),
+            root.join(format!("usr/bin/{name}.distrib")),
+        )
+        .unwrap();
         bench.write(&format!("usr/bin/{name}"), "the administrator's");
     }
     bench.write(
@@ -293,7 +353,10 @@ fn diversions_and_overrides_are_honoured() {
         "/usr/bin/theirs\n/usr/bin/theirs.distrib\n:\n/usr/bin/mine\n/usr/bin/mine.other\ndiv\n\
          /usr/bin/dropped\n/usr/bin/dropped.distrib\n:\n",
     );
-    bench.write("var/lib/dpkg/statoverride", "root mail 2755 /usr/bin/mail\nmail #8 1770 /usr/spool\n");
+    bench.write(
+        "var/lib/dpkg/statoverride",
+        "root mail 2755 /usr/bin/mail\nmail #8 1770 /usr/spool\n",
+    );
     all_done(&bench.compare(&[&new]));
 }
 
@@ -303,7 +366,10 @@ fn triggers_pend_and_are_awaited() {
     let watcher = bench.build(&Recipe {
         name: "watcher",
         version: "1",
-        control: &[("triggers", "interest-noawait /usr/share/watched\ninterest /usr/share/strict\ninterest explicit\n")],
+        control: &[(
+            "triggers",
+            "interest-noawait /usr/share/watched\ninterest /usr/share/strict\ninterest explicit\n",
+        )],
         files: &[("usr/bin/watcher", "1")],
         ..Recipe::default()
     });
@@ -311,7 +377,10 @@ fn triggers_pend_and_are_awaited() {
         name: "second",
         version: "1",
         fields: "Multi-Arch: same\n",
-        control: &[("triggers", "interest /usr/share/strict\ninterest-noawait explicit\n")],
+        control: &[(
+            "triggers",
+            "interest /usr/share/strict\ninterest-noawait explicit\n",
+        )],
         files: &[("usr/bin/second", "1")],
         ..Recipe::default()
     });
@@ -319,20 +388,29 @@ fn triggers_pend_and_are_awaited() {
         name: "acts",
         version: "1",
         control: &[("triggers", "activate explicit\n")],
-        files: &[("usr/share/strict/dropped", "1"), ("usr/share/watched/a/b", "1")],
+        files: &[
+            ("usr/share/strict/dropped", "1"),
+            ("usr/share/watched/a/b", "1"),
+        ],
         ..Recipe::default()
     });
     let new = bench.build(&Recipe {
         name: "acts",
         version: "2",
         control: &[("triggers", "activate-noawait explicit\n")],
-        files: &[("usr/share/watched/a/b", "2"), ("usr/share/strict/x/y", "1")],
+        files: &[
+            ("usr/share/watched/a/b", "2"),
+            ("usr/share/strict/x/y", "1"),
+        ],
         ..Recipe::default()
     });
     let watcher_new = bench.build(&Recipe {
         name: "watcher",
         version: "2",
-        control: &[("triggers", "interest-noawait /usr/share/watched\ninterest /usr/share/new\n")],
+        control: &[(
+            "triggers",
+            "interest-noawait /usr/share/watched\ninterest /usr/share/new\n",
+        )],
         files: &[("usr/bin/watcher", "2")],
         ..Recipe::default()
     });
@@ -368,8 +446,28 @@ fn architectures_of_one_package_share_files() {
 #[test]
 fn a_package_that_becomes_multi_arch_same_takes_its_new_names() {
     let bench = Bench::new();
-    let old = bench.build(&Recipe { name: "turns", version: "1", files: &[("usr/bin/turns", "1")], control: &[("md5sums", "a\n"), ("shlibs", "x\n"), ("triggers", "interest /usr/share/turns\n")], ..Recipe::default() });
-    let new = bench.build(&Recipe { name: "turns", version: "2", fields: "Multi-Arch: same\n", files: &[("usr/bin/turns", "2")], control: &[("symbols", "x\n"), ("triggers", "interest /usr/share/turns\n")], ..Recipe::default() });
+    let old = bench.build(&Recipe {
+        name: "turns",
+        version: "1",
+        files: &[("usr/bin/turns", "1")],
+        control: &[
+            ("md5sums", "a\n"),
+            ("shlibs", "x\n"),
+            ("triggers", "interest /usr/share/turns\n"),
+        ],
+        ..Recipe::default()
+    });
+    let new = bench.build(&Recipe {
+        name: "turns",
+        version: "2",
+        fields: "Multi-Arch: same\n",
+        files: &[("usr/bin/turns", "2")],
+        control: &[
+            ("symbols", "x\n"),
+            ("triggers", "interest /usr/share/turns\n"),
+        ],
+        ..Recipe::default()
+    });
     bench.install(&[&old]);
     all_done(&bench.compare(&[&new]));
 }
@@ -377,11 +475,21 @@ fn a_package_that_becomes_multi_arch_same_takes_its_new_names() {
 #[test]
 fn excluded_paths_stay_away() {
     let bench = Bench::new();
-    let old = bench.build(&Recipe { name: "docs", version: "1", files: &[("usr/share/doc/docs/README", "1"), ("usr/bin/docs", "1")], ..Recipe::default() });
+    let old = bench.build(&Recipe {
+        name: "docs",
+        version: "1",
+        files: &[("usr/share/doc/docs/README", "1"), ("usr/bin/docs", "1")],
+        ..Recipe::default()
+    });
     let new = bench.build(&Recipe {
         name: "docs",
         version: "2",
-        files: &[("usr/share/doc/docs/README", "2"), ("usr/share/doc/docs/copyright", "2"), ("usr/bin/docs", "2"), ("usr/share/man/man1/docs.1", "2")],
+        files: &[
+            ("usr/share/doc/docs/README", "2"),
+            ("usr/share/doc/docs/copyright", "2"),
+            ("usr/bin/docs", "2"),
+            ("usr/share/man/man1/docs.1", "2"),
+        ],
         ..Recipe::default()
     });
     bench.install(&[&old]);

@@ -69,7 +69,9 @@ impl HostTree {
     }
 
     fn path(&self, node: NodeId) -> Result<&PathBuf> {
-        self.paths.get(&node).ok_or_else(|| Error::corrupt("no such node"))
+        self.paths
+            .get(&node)
+            .ok_or_else(|| Error::corrupt("no such node"))
     }
 }
 
@@ -156,7 +158,11 @@ pub fn realise(draft: &Draft, root: &Path) {
         let attributes = match difference {
             Difference::Removed => continue,
             Difference::Attributes(attributes) => attributes,
-            Difference::Put { node, attributes, link_to } => {
+            Difference::Put {
+                node,
+                attributes,
+                link_to,
+            } => {
                 if let Ok(standing) = fs::symlink_metadata(&at)
                     && !(*node == DraftNode::Directory && standing.is_dir())
                 {
@@ -170,7 +176,11 @@ pub fn realise(draft: &Draft, root: &Path) {
                 match node {
                     DraftNode::File(content) => {
                         let mut bytes = Vec::new();
-                        draft.open(content).unwrap().read_to_end(&mut bytes).unwrap();
+                        draft
+                            .open(content)
+                            .unwrap()
+                            .read_to_end(&mut bytes)
+                            .unwrap();
                         fs::write(&at, bytes).unwrap();
                     }
                     DraftNode::Directory => {
@@ -179,7 +189,8 @@ pub fn realise(draft: &Draft, root: &Path) {
                         }
                     }
                     DraftNode::Symlink(target) => {
-                        std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(target), &at).unwrap();
+                        std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(target), &at)
+                            .unwrap();
                     }
                     DraftNode::Special(..) => panic!("no special files in these tests"),
                 }
@@ -246,14 +257,19 @@ pub fn see(root: &Path) -> BTreeMap<String, Seen> {
             _ => Vec::new(),
         };
         let own_time = name.starts_with("/var/lib/dpkg/")
-            && !(name.contains("/info/") && !name.ends_with(".list") && !name.ends_with(".md5sums"));
+            && !(name.contains("/info/")
+                && !name.ends_with(".list")
+                && !name.ends_with(".md5sums"));
         if name == "/var/log/dpkg.log" {
             let text = String::from_utf8(bytes).unwrap();
             let lines: Vec<&str> = text.lines().map(|line| &line[20..]).collect();
             bytes = lines.join("\n").into_bytes();
         }
         let same_as = match kind {
-            NodeKind::File => first.entry(metadata.ino()).or_insert_with(|| name.clone()).clone(),
+            NodeKind::File => first
+                .entry(metadata.ino())
+                .or_insert_with(|| name.clone())
+                .clone(),
             _ => String::new(),
         };
         let timed = kind == NodeKind::File && !own_time && name != "/var/log/dpkg.log";
@@ -280,19 +296,39 @@ pub fn assert_same(expected: &Path, found: &Path) {
         match found.get(name) {
             None => wrong.push(format!("{name} is missing")),
             Some(other) if other != seen => {
-                let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(6000)]).into_owned();
+                let text = |bytes: &[u8]| {
+                    String::from_utf8_lossy(&bytes[..bytes.len().min(6000)]).into_owned()
+                };
                 let mut line = format!("{name} differs:");
                 if (seen.kind, seen.mode, seen.owner, seen.mtime, &seen.same_as)
-                    != (other.kind, other.mode, other.owner, other.mtime, &other.same_as)
+                    != (
+                        other.kind,
+                        other.mode,
+                        other.owner,
+                        other.mtime,
+                        &other.same_as,
+                    )
                 {
                     line += &format!(
                         "\n  dpkg: {:?} {:o} {:?} {:?} {}\n  ours: {:?} {:o} {:?} {:?} {}",
-                        seen.kind, seen.mode, seen.owner, seen.mtime, seen.same_as,
-                        other.kind, other.mode, other.owner, other.mtime, other.same_as
+                        seen.kind,
+                        seen.mode,
+                        seen.owner,
+                        seen.mtime,
+                        seen.same_as,
+                        other.kind,
+                        other.mode,
+                        other.owner,
+                        other.mtime,
+                        other.same_as
                     );
                 }
                 if seen.bytes != other.bytes {
-                    line += &format!("\n--- dpkg\n{}\n--- ours\n{}", text(&seen.bytes), text(&other.bytes));
+                    line += &format!(
+                        "\n--- dpkg\n{}\n--- ours\n{}",
+                        text(&seen.bytes),
+                        text(&other.bytes)
+                    );
                 }
                 wrong.push(line);
             }
@@ -304,5 +340,10 @@ pub fn assert_same(expected: &Path, found: &Path) {
             wrong.push(format!("{name} is there, and dpkg has none"));
         }
     }
-    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} differences:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

@@ -1,6 +1,14 @@
 //! Unpacking held against the real dpkg: the same packages on two copies of one root, and whole trees compared.
-#![allow(clippy::disallowed_methods, reason = "tests write folders of their own and run the oracle")]
-#![allow(missing_docs, clippy::panic, clippy::indexing_slicing, clippy::unwrap_used)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests write folders of their own and run the oracle"
+)]
+#![allow(
+    missing_docs,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unwrap_used
+)]
 
 mod cases;
 mod host;

@@ -22,7 +22,10 @@ pub fn run(command: &mut Command) -> String {
     let output = command
         .env("LC_ALL", "C")
         .env("TZ", "UTC")
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .output()
         .unwrap_or_else(|error| panic!("cannot run {what}, which this test needs: {error}"));
     assert!(
@@ -58,10 +61,22 @@ impl Bench {
             folder: tempfile::tempdir().unwrap(),
         };
         let root = bench.root();
-        for directory in ["etc", "usr/bin", "usr/share/doc", "var/log", "var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers"] {
+        for directory in [
+            "etc",
+            "usr/bin",
+            "usr/share/doc",
+            "var/log",
+            "var/lib/dpkg/info",
+            "var/lib/dpkg/updates",
+            "var/lib/dpkg/triggers",
+        ] {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
-        fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nmail:x:8:8::/:\n").unwrap();
+        fs::write(
+            root.join("etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh\nmail:x:8:8::/:\n",
+        )
+        .unwrap();
         fs::write(root.join("etc/group"), "root:x:0:\nmail:x:8:\n").unwrap();
         for file in ["status", "available"] {
             fs::write(root.join("var/lib/dpkg").join(file), "").unwrap();
@@ -85,7 +100,11 @@ impl Bench {
         let work = self.folder.path().join("build");
         let _ = fs::remove_dir_all(&work);
         fs::create_dir_all(work.join("DEBIAN")).unwrap();
-        let architecture = if recipe.fields.contains("Architecture:") { "" } else { "Architecture: amd64\n" };
+        let architecture = if recipe.fields.contains("Architecture:") {
+            ""
+        } else {
+            "Architecture: amd64\n"
+        };
         let control = format!(
             "Package: {}\nVersion: {}\n{architecture}Maintainer: A <a@example.org>\n{}Description: a test\n of unpacking\n",
             recipe.name, recipe.version, recipe.fields
@@ -118,7 +137,10 @@ impl Bench {
             .lines()
             .find_map(|line| line.strip_prefix("Architecture: "))
             .unwrap_or("amd64");
-        let out = self.folder.path().join(format!("{}_{}_{architecture}.deb", recipe.name, recipe.version));
+        let out = self.folder.path().join(format!(
+            "{}_{}_{architecture}.deb",
+            recipe.name, recipe.version
+        ));
         run(Command::new("dpkg-deb")
             .args(["--root-owner-group", "-Zxz", "-z0", "--build"])
             .arg(&work)
@@ -136,7 +158,9 @@ impl Bench {
     /// Unpacks `packages` with dpkg on one copy and with a session on another, and compares the copies.
     pub fn compare(&self, packages: &[&Path]) -> Vec<Unpacking> {
         let (theirs, ours) = (self.copy("theirs"), self.copy("ours"));
-        run(dpkg(&theirs).args(["--no-triggers", "--auto-deconfigure", "--unpack"]).args(packages));
+        run(dpkg(&theirs)
+            .args(["--no-triggers", "--auto-deconfigure", "--unpack"])
+            .args(packages));
         let outcome = unpack(&self.root(), &ours, packages);
         assert_same(&theirs, &ours);
         outcome
@@ -147,14 +171,19 @@ impl Bench {
         self.write("etc/dpkg/dpkg.cfg.d/filters", configuration);
         let (theirs, ours) = (self.copy("theirs"), self.copy("ours"));
         let options = configuration.lines().map(|line| format!("--{line}"));
-        run(dpkg(&theirs).args(options).args(["--no-triggers", "--unpack"]).args(packages));
+        run(dpkg(&theirs)
+            .args(options)
+            .args(["--no-triggers", "--unpack"])
+            .args(packages));
         unpack(&self.root(), &ours, packages);
         assert_same(&theirs, &ours);
     }
 
     /// Installs packages whose dependencies are missing.
     pub fn force_install(&self, packages: &[&Path]) {
-        run(dpkg(&self.root()).args(["--force-depends", "--install"]).args(packages));
+        run(dpkg(&self.root())
+            .args(["--force-depends", "--install"])
+            .args(packages));
     }
 
     pub fn copy(&self, name: &str) -> PathBuf {
@@ -169,7 +198,13 @@ pub fn dpkg(root: &Path) -> Command {
     let mut command = Command::new("dpkg");
     command
         .arg(format!("--root={}", root.display()))
-        .args(["--force-not-root", "--force-bad-path", "--force-unsafe-io", "--force-architecture", "--force-script-chrootless"])
+        .args([
+            "--force-not-root",
+            "--force-bad-path",
+            "--force-unsafe-io",
+            "--force-architecture",
+            "--force-script-chrootless",
+        ])
         .arg(format!("--log={}/var/log/dpkg.log", root.display()));
     command
 }
@@ -178,12 +213,17 @@ pub fn dpkg(root: &Path) -> Command {
 pub fn read(path: &Path) -> (Unpacked, Vec<u8>) {
     let bytes = fs::read(path).unwrap();
     let mut contents: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-    let unpacked = deb::unpack(bytes.as_slice(), None, &deb::Limits::default(), &mut |head, content| {
-        let mut bytes = Vec::new();
-        content.read_to_end(&mut bytes).unwrap();
-        contents.insert(head.offset, bytes);
-        Ok(())
-    })
+    let unpacked = deb::unpack(
+        bytes.as_slice(),
+        None,
+        &deb::Limits::default(),
+        &mut |head, content| {
+            let mut bytes = Vec::new();
+            content.read_to_end(&mut bytes).unwrap();
+            contents.insert(head.offset, bytes);
+            Ok(())
+        },
+    )
     .unwrap();
     let mut data = Vec::new();
     for (offset, bytes) in contents {
@@ -201,14 +241,19 @@ pub fn unpack(base: &Path, into: &Path, packages: &[&Path]) -> Vec<Unpacking> {
         .map(|(unpacked, data)| (unpacked.payload, data.clone()))
         .collect();
     let payloads: PayloadReader = Arc::new(move |payload, offset, size| {
-        let data = data.get(&payload).ok_or_else(|| Error::corrupt("no such payload"))?;
+        let data = data
+            .get(&payload)
+            .ok_or_else(|| Error::corrupt("no such payload"))?;
         let from = usize::try_from(offset).unwrap();
         let to = from + usize::try_from(size).unwrap();
         Ok(Box::new(std::io::Cursor::new(data[from..to].to_vec())))
     });
     let mut draft = Draft::new(Arc::new(Guest::of(HostTree::read(base))), payloads);
     let options = Options {
-        now: Time { seconds: 1_800_000_000, nanoseconds: 0 },
+        now: Time {
+            seconds: 1_800_000_000,
+            nanoseconds: 0,
+        },
         limits: dormouse_scripts::Limits::default(),
     };
     let mut session = Session::open(&mut draft, options).unwrap();

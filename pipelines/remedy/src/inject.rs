@@ -1,0 +1,477 @@
+//! A plan carried out on a draft.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read as _;
+use std::sync::Arc;
+
+use dormouse_block::{Digest, DigestReader, Error, Locator, Result};
+use dormouse_filesystem::{Follow, Guest, Time};
+use dormouse_overlay::{Attributes, Content, Difference, Draft, DraftNode, PayloadReader};
+use dormouse_packages::dpkg::Database;
+use jiff::Timestamp;
+
+use crate::deb::{EntryKind, Unpacked};
+use crate::dpkg::{Options, ScriptRun, ScriptVerdict, Session, Unpacking, fixed};
+use crate::first_boot::{self, Pending};
+use crate::injection::{ExpectedPackage, InjectedPackage, Injection, PathChange};
+use crate::plan::{Decision, FirstBootStep, Plan, PlannedPackage};
+
+/// The offset that asks a [`PayloadReader`] for the package file itself and not for a part of its data archive.
+pub const WHOLE_PACKAGE: u64 = u64::MAX;
+/// Largest list of automatically installed packages that is added to, in bytes.
+const MAX_EXTENDED_STATES: u64 = 64 << 20;
+
+/// A plan carried out: the guest as it will be, and what was done.
+pub struct Injected {
+    /// The guest as it will be.
+    pub draft: Draft,
+    /// What was done.
+    pub injection: Injection,
+}
+
+/// What an injection needs beside its plan.
+pub struct Materials<'a> {
+    /// The guest as it is.
+    pub guest: Arc<Guest>,
+    /// Each planned package file, unpacked, by its digest.
+    pub unpacked: &'a BTreeMap<Digest, Arc<Unpacked>>,
+    /// Opens the bytes of files in package files, and with [`WHOLE_PACKAGE`] of package files.
+    pub payloads: PayloadReader,
+    /// The time of every change.
+    pub now: Timestamp,
+    /// Bounds on each maintainer script.
+    pub limits: dormouse_scripts::Limits,
+}
+
+/// Carries `plan` out on a draft over the guest.
+///
+/// Packages are unpacked in the plan's order. One with a script that cannot be interpreted waits in the guest for the
+/// first boot, and so does what needs it; one that dpkg would refuse is left out, and so is what needs it.
+///
+/// # Errors
+/// `Unsupported` for a guest whose package database cannot be written, `Corrupt` where a package file is missing or is
+/// not what the plan says, and what reading the guest returns.
+pub fn draft_injection(plan: &Plan, materials: &Materials<'_>) -> Result<Injected> {
+    plan.check()?;
+    let mut behind: BTreeMap<String, Decision> = BTreeMap::new();
+    loop {
+        match attempt(plan, materials, &behind)? {
+            Attempt::Done(injected) => return Ok(*injected),
+            Attempt::Again(key, decision) => {
+                // Each round leaves one more package behind, so this ends.
+                if behind.insert(key.clone(), decision).is_some() {
+                    return Err(Error::corrupt(format!("{key} is left behind twice")));
+                }
+            }
+        }
+    }
+}
+
+enum Attempt {
+    Done(Box<Injected>),
+    /// This package, too, must stay behind.
+    Again(String, Decision),
+}
+
+fn attempt(
+    plan: &Plan,
+    materials: &Materials<'_>,
+    behind: &BTreeMap<String, Decision>,
+) -> Result<Attempt> {
+    let mut draft = Draft::new(materials.guest.clone(), materials.payloads.clone());
+    let now = Time {
+        seconds: materials.now.as_second(),
+        nanoseconds: 0,
+    };
+    let options = Options {
+        now,
+        limits: materials.limits,
+    };
+    let mut session = Session::open(&mut draft, options)?;
+    let native = session.native().to_owned();
+    let mut decided = behind.clone();
+    let mut packages: Vec<InjectedPackage> = Vec::new();
+    for planned in &plan.packages {
+        let key = planned.key(&native);
+        let mut record = InjectedPackage {
+            name: planned.name.clone(),
+            architecture: planned.architecture.clone(),
+            version: planned.version.clone(),
+            installed: planned.installed.clone(),
+            payload: planned.payload,
+            decision: Decision::Inject,
+            scripts: Vec::new(),
+            disappeared: Vec::new(),
+        };
+        let decision = match decided
+            .get(&key)
+            .cloned()
+            .or_else(|| hindered(planned, &decided))
+        {
+            Some(decision) => decision,
+            None => {
+                let deb = unpacked(materials, planned)?;
+                match session.unpack(deb)? {
+                    Unpacking::Done {
+                        scripts,
+                        disappeared,
+                    } => {
+                        record.scripts = scripts;
+                        record.disappeared = disappeared;
+                        Decision::Inject
+                    }
+                    Unpacking::Deferred { scripts } => {
+                        let decision = deferral(&scripts);
+                        record.scripts = scripts;
+                        decision
+                    }
+                    Unpacking::Refused { why } => Decision::Refuse { why },
+                }
+            }
+        };
+        if decision != Decision::Inject {
+            // What is unpacked already may not do without this one.
+            let early = plan
+                .packages
+                .iter()
+                .take(packages.len())
+                .filter(|earlier| earlier.needs.contains(&key))
+                .find(|earlier| decided.get(&earlier.key(&native)) == Some(&Decision::Inject));
+            if early.is_some() && !behind.contains_key(&key) {
+                return Ok(Attempt::Again(key, decision));
+            }
+            if let Some(earlier) = early {
+                let early = earlier.key(&native);
+                let decision = because(&decision, planned);
+                return Ok(Attempt::Again(early, decision));
+            }
+        }
+        record.decision = decision.clone();
+        decided.insert(key, decision);
+        packages.push(record);
+    }
+    session.finish()?;
+    let first_boot = finish_guest(plan, materials, &mut draft, &packages, &native, now)?;
+    let injection = record(plan, materials, &draft, packages, first_boot)?;
+    Ok(Attempt::Done(Box::new(Injected { draft, injection })))
+}
+
+fn unpacked<'a>(materials: &'a Materials<'_>, planned: &PlannedPackage) -> Result<&'a Unpacked> {
+    let deb = materials.unpacked.get(&planned.payload).ok_or_else(|| {
+        Error::corrupt(format!("the package file of {} is missing", planned.name))
+    })?;
+    let control = &deb.control;
+    if deb.payload != planned.payload
+        || control.package() != planned.name
+        || control.version() != planned.version
+        || control.architecture() != planned.architecture
+    {
+        return Err(Error::denied(format!(
+            "the package file for {} {} is {} {}",
+            planned.name,
+            planned.version,
+            control.package(),
+            control.version()
+        )));
+    }
+    Ok(deb)
+}
+
+/// A package stays behind with one that it cannot do without.
+fn hindered(planned: &PlannedPackage, decided: &BTreeMap<String, Decision>) -> Option<Decision> {
+    planned.needs.iter().find_map(|key| match decided.get(key) {
+        None | Some(Decision::Inject) => None,
+        Some(Decision::Defer { .. }) => Some(Decision::Defer {
+            why: format!("it needs {key}, which is deferred"),
+            script: None,
+        }),
+        Some(Decision::Refuse { .. }) => Some(Decision::Refuse {
+            why: format!("it needs {key}, which is refused"),
+        }),
+    })
+}
+
+fn because(decision: &Decision, needed: &PlannedPackage) -> Decision {
+    let name = &needed.name;
+    match decision {
+        Decision::Refuse { .. } => Decision::Refuse {
+            why: format!("it needs {name}, which is refused"),
+        },
+        _ => Decision::Defer {
+            why: format!("it needs {name}, which is deferred"),
+            script: None,
+        },
+    }
+}
+
+fn deferral(scripts: &[ScriptRun]) -> Decision {
+    let last = scripts.last();
+    let script = last.and_then(|run| match &run.verdict {
+        ScriptVerdict::Deferred { reason } => Some(reason.clone()),
+        ScriptVerdict::Interpreted { .. } => None,
+    });
+    let name = last.map_or_else(String::new, |run| {
+        format!("{} of {} {}", run.script, run.package, run.version)
+    });
+    let reason = script.as_ref().map(ToString::to_string).unwrap_or_default();
+    Decision::Defer {
+        why: format!("its {name} must run before it is unpacked: {reason}"),
+        script,
+    }
+}
+
+/// Everything beside dpkg's own work: apt's notes, the package files that wait, the first boot's unit.
+fn finish_guest(
+    plan: &Plan,
+    materials: &Materials<'_>,
+    draft: &mut Draft,
+    packages: &[InjectedPackage],
+    native: &str,
+    now: Time,
+) -> Result<Vec<FirstBootStep>> {
+    let mut steps = Vec::new();
+    let injected: Vec<&InjectedPackage> = packages
+        .iter()
+        .filter(|package| package.decision == Decision::Inject)
+        .collect();
+    let mut pending = Vec::new();
+    for (planned, package) in plan.packages.iter().zip(packages) {
+        if !matches!(package.decision, Decision::Defer { .. }) {
+            continue;
+        }
+        let size = materials
+            .unpacked
+            .get(&planned.payload)
+            .map_or(planned.size, |deb| deb.size);
+        pending.push(Pending {
+            package: planned.name.clone(),
+            version: planned.version.clone(),
+            architecture: planned.architecture.clone(),
+            payload: planned.payload,
+            content: Content::Payload {
+                payload: planned.payload,
+                offset: WHOLE_PACKAGE,
+                size,
+            },
+        });
+    }
+    if !injected.is_empty() {
+        steps.push(FirstBootStep::Configure {
+            packages: injected
+                .iter()
+                .map(|package| format!("{}:{}", package.name, package.architecture))
+                .collect(),
+        });
+    }
+    for one in &pending {
+        steps.push(FirstBootStep::Install {
+            package: one.package.clone(),
+            version: one.version.clone(),
+            payload: one.payload,
+        });
+    }
+    let automatic: Vec<(String, String)> = plan
+        .packages
+        .iter()
+        .zip(packages)
+        .filter(|(planned, package)| {
+            planned.installed.is_none() && !matches!(package.decision, Decision::Refuse { .. })
+        })
+        .map(|(planned, _)| {
+            let architecture = if planned.architecture == "all" {
+                native
+            } else {
+                &planned.architecture
+            };
+            (planned.name.clone(), architecture.to_owned())
+        })
+        .collect();
+    note_automatic(draft, &automatic, now)?;
+    if !steps.is_empty() {
+        first_boot::install(draft, &pending, now)?;
+    }
+    Ok(steps)
+}
+
+/// Tells apt which packages came as dependencies, so that `autoremove` may take them one day.
+fn note_automatic(draft: &mut Draft, packages: &[(String, String)], now: Time) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let path = fixed("/var/lib/apt/extended_states")?;
+    // A guest without apt keeps no such list.
+    if draft.get(&fixed("/var/lib/apt")?, Follow::Links)?.is_none() {
+        return Ok(());
+    }
+    let mut text = draft.read(&path, MAX_EXTENDED_STATES)?.unwrap_or_default();
+    if !text.is_empty() && !text.ends_with(b"\n\n") {
+        text.push(b'\n');
+    }
+    for (name, architecture) in packages {
+        text.extend_from_slice(
+            format!("Package: {name}\nArchitecture: {architecture}\nAuto-Installed: 1\n\n")
+                .as_bytes(),
+        );
+    }
+    draft.put(
+        &path,
+        DraftNode::File(Content::bytes(text)),
+        Attributes {
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: now,
+            xattrs: BTreeMap::new(),
+        },
+    )
+}
+
+fn record(
+    plan: &Plan,
+    materials: &Materials<'_>,
+    draft: &Draft,
+    packages: Vec<InjectedPackage>,
+    first_boot: Vec<FirstBootStep>,
+) -> Result<Injection> {
+    let mut digests: HashMap<(Digest, u64), Digest> = HashMap::new();
+    for package in &packages {
+        let Some(deb) = materials.unpacked.get(&package.payload) else {
+            continue;
+        };
+        for entry in &deb.entries {
+            if let EntryKind::File { offset, sha256, .. } = &entry.kind {
+                digests.insert((deb.payload, *offset), *sha256);
+            }
+        }
+        digests.insert((deb.payload, WHOLE_PACKAGE), deb.payload);
+    }
+    let mut bytes = 0_u64;
+    let mut paths = BTreeMap::new();
+    for (path, difference) in draft.differences()? {
+        let located = |error: Error| error.located(&Locator::default().path(path.clone()));
+        let change = change(draft, &digests, &difference).map_err(located)?;
+        if let PathChange::Put {
+            size: Some(size),
+            same_as: None,
+            ..
+        } = &change
+        {
+            bytes = bytes.saturating_add(*size);
+        }
+        paths.insert(path, change);
+    }
+    Ok(Injection {
+        schema: Injection::SCHEMA.to_owned(),
+        at: plan.at.clone(),
+        now: materials.now,
+        packages,
+        first_boot,
+        paths,
+        inventory: expected(draft)?,
+        bytes,
+    })
+}
+
+fn change(
+    draft: &Draft,
+    digests: &HashMap<(Digest, u64), Digest>,
+    difference: &Difference,
+) -> Result<PathChange> {
+    let (node, attributes, link_to) = match difference {
+        Difference::Removed => return Ok(PathChange::Removed),
+        Difference::Attributes(attributes) => {
+            return Ok(PathChange::Attributes {
+                mode: attributes.mode,
+                uid: attributes.uid,
+                gid: attributes.gid,
+                mtime: attributes.mtime,
+            });
+        }
+        Difference::Put {
+            node,
+            attributes,
+            link_to,
+        } => (node, attributes, link_to),
+    };
+    let (size, digest, payload) = match node {
+        DraftNode::File(content) => {
+            let (digest, payload) = content_digest(draft, digests, content)?;
+            (Some(content.size()), Some(digest), payload)
+        }
+        DraftNode::Symlink(target) => (None, Some(Digest::of(target)), None),
+        DraftNode::Directory | DraftNode::Special(..) => (None, None, None),
+    };
+    Ok(PathChange::Put {
+        kind: node.kind(),
+        mode: attributes.mode,
+        uid: attributes.uid,
+        gid: attributes.gid,
+        mtime: attributes.mtime,
+        size,
+        digest,
+        payload,
+        same_as: link_to.clone(),
+    })
+}
+
+fn content_digest(
+    draft: &Draft,
+    digests: &HashMap<(Digest, u64), Digest>,
+    content: &Content,
+) -> Result<(Digest, Option<Digest>)> {
+    match content {
+        Content::Bytes(bytes) => Ok((Digest::of(bytes), None)),
+        Content::Payload {
+            payload, offset, ..
+        } => {
+            let digest = digests.get(&(*payload, *offset)).ok_or_else(|| {
+                Error::corrupt("a file from a package file that was not unpacked")
+            })?;
+            Ok((*digest, Some(*payload)))
+        }
+        Content::Base { size, .. } => {
+            let mut reader = DigestReader::new(draft.open(content)?.take(*size));
+            std::io::copy(&mut reader, &mut std::io::sink())
+                .map_err(|error| Error::io("cannot read a file of the guest", error))?;
+            Ok((reader.finish().0, None))
+        }
+    }
+}
+
+/// What the package database of the draft says.
+fn expected(draft: &Draft) -> Result<BTreeSet<ExpectedPackage>> {
+    let status = fixed("/var/lib/dpkg/status")?;
+    let bytes = draft
+        .read(&status, dormouse_packages::dpkg::MAX_STATUS)?
+        .unwrap_or_default();
+    Ok(inventory(&Database::parse(&bytes)))
+}
+
+/// The packages of a database.
+pub(crate) fn inventory(database: &Database) -> BTreeSet<ExpectedPackage> {
+    database
+        .records()
+        .iter()
+        .map(|record| ExpectedPackage {
+            name: record.name.clone(),
+            architecture: record.architecture.clone(),
+            version: record
+                .version
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            status: record.status,
+        })
+        .collect()
+}
+
+impl Plan {
+    /// Fills in what became of each package, so that the plan says what an injection would do.
+    pub fn decide(&mut self, injection: &Injection) {
+        for (planned, package) in self.packages.iter_mut().zip(&injection.packages) {
+            planned.decision = Some(package.decision.clone());
+        }
+        self.first_boot.clone_from(&injection.first_boot);
+        self.expected_bytes = injection.bytes;
+    }
+}

@@ -1,0 +1,128 @@
+//! What was done to one cold restore point, as a fact.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dormouse_block::{Digest, GuestPath, Locator};
+use dormouse_filesystem::{NodeKind, Time};
+use dormouse_packages::dpkg::Status;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::dpkg::ScriptRun;
+use crate::plan::{Decision, FirstBootStep};
+
+/// Every package tried and every path changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Injection {
+    /// [`Injection::SCHEMA`].
+    pub schema: String,
+    /// Which machine and restore point it was made over.
+    pub at: Locator,
+    /// The time of every change.
+    pub now: Timestamp,
+    /// The packages of the plan, in its order.
+    pub packages: Vec<InjectedPackage>,
+    /// What is left for the first boot, in order.
+    pub first_boot: Vec<FirstBootStep>,
+    /// Every path that was changed, free of symbolic links.
+    pub paths: BTreeMap<GuestPath, PathChange>,
+    /// What the package database says afterwards.
+    pub inventory: BTreeSet<ExpectedPackage>,
+    /// Bytes of all files put.
+    pub bytes: u64,
+}
+
+impl Injection {
+    /// The schema that this version writes and reads.
+    pub const SCHEMA: &'static str = "dormouse/injection/v1";
+
+    /// The packages that were unpacked.
+    pub fn injected(&self) -> impl Iterator<Item = &InjectedPackage> {
+        self.packages
+            .iter()
+            .filter(|package| package.decision == Decision::Inject)
+    }
+}
+
+/// What became of one package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct InjectedPackage {
+    /// Its name.
+    pub name: String,
+    /// Its architecture.
+    pub architecture: String,
+    /// The new version.
+    pub version: String,
+    /// The version before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed: Option<String>,
+    /// The package file's digest.
+    pub payload: Digest,
+    /// What became of it.
+    pub decision: Decision,
+    /// Its scripts in the order in which they were tried.
+    pub scripts: Vec<ScriptRun>,
+    /// Packages that it replaced altogether, so that they are no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disappeared: Vec<String>,
+}
+
+/// What was done at one path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "change", deny_unknown_fields)]
+pub enum PathChange {
+    /// What was there is gone.
+    Removed,
+    /// What was there has another mode, owner or time.
+    Attributes {
+        /// Permission, set-id and sticky bits.
+        mode: u16,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Last change.
+        mtime: Time,
+    },
+    /// Something new is there.
+    Put {
+        /// What it is.
+        kind: NodeKind,
+        /// Permission, set-id and sticky bits.
+        mode: u16,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Last change.
+        mtime: Time,
+        /// Bytes of a file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<u64>,
+        /// Digest of a file's bytes, or of a symbolic link's target.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
+        /// The package file that it is from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        payload: Option<Digest>,
+        /// The other path that is the same node.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        same_as: Option<GuestPath>,
+    },
+}
+
+/// One package as the database has it afterwards.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ExpectedPackage {
+    /// Its name.
+    pub name: String,
+    /// Its architecture.
+    pub architecture: String,
+    /// Its version.
+    pub version: String,
+    /// Its status.
+    pub status: Status,
+}
