@@ -249,6 +249,38 @@ pub fn verify_index(sb: &Superblock, seed: u32, bytes: &[u8], start: usize) -> R
     Ok(())
 }
 
+/// Checks the checksum of block `logical` of a directory, whatever it holds; `hashed` says whether the directory has
+/// the `INDEX` flag.
+///
+/// # Errors
+/// `Corrupt` when it is wrong or missing.
+pub fn verify(sb: &Superblock, seed: u32, hashed: bool, logical: u32, bytes: &[u8]) -> Result<()> {
+    match index_start(hashed, logical, bytes)? {
+        Some(start) => verify_index(sb, seed, bytes, start),
+        None => verify_leaf(sb, seed, bytes),
+    }
+}
+
+/// Where the index entries of block `logical` begin, or `None` for a block of names.
+///
+/// # Errors
+/// `Corrupt` for a block that is too short.
+pub fn index_start(hashed: bool, logical: u32, bytes: &[u8]) -> Result<Option<usize>> {
+    if hashed && logical == 0 {
+        return Ok(Some(ROOT_ENTRIES));
+    }
+    Ok((hashed && is_index_node(bytes)?).then_some(NODE_ENTRIES))
+}
+
+/// The length field of an entry: the reverse of [`entry_length`].
+#[must_use]
+pub fn stored_length(length: usize, block_size: usize) -> u16 {
+    if length >= 65536 {
+        return if length == block_size { 0xFFFF } else { 0 };
+    }
+    u16::try_from(length).unwrap_or(0)
+}
+
 /// What a root block says of its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RootInfo {

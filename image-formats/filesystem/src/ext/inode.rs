@@ -2,7 +2,7 @@
 
 use dormouse_block::{Error, Result, array_at, le_u16, le_u32, slice_at};
 
-use super::features::{HUGE_FILE, LARGEDIR};
+use super::features::{DIR_INDEX, HUGE_FILE, LARGEDIR};
 use super::superblock::Superblock;
 use super::{checksum, overflow};
 use crate::{NodeKind, Time};
@@ -201,6 +201,12 @@ impl Inode {
     #[must_use]
     pub fn has(&self, flag: u32) -> bool {
         self.flags & flag == flag
+    }
+
+    /// Whether it is a hashed directory, which only counts where the filesystem hashes directories.
+    #[must_use]
+    pub fn is_hashed(&self, sb: &Superblock) -> bool {
+        self.has(INDEX) && sb.features.compat(DIR_INDEX)
     }
 
     /// The 60 bytes of its block map.

@@ -165,7 +165,7 @@ impl ExtTree {
         inode: &Inode,
         name: &[u8],
     ) -> Result<Option<Option<DirEntry>>> {
-        if !inode.has(inode::INDEX) || inode.has(inode::INLINE) || inode.has(inode::CASEFOLD) {
+        if !inode.is_hashed(&self.sb) || inode.has(inode::INLINE) || inode.has(inode::CASEFOLD) {
             return Ok(None);
         }
         let seed = inode.seed(&self.sb);

@@ -324,15 +324,7 @@ impl ExtTree {
         logical: u32,
         bytes: &[u8],
     ) -> Result<()> {
-        if inode.has(inode::INDEX) {
-            if logical == 0 {
-                return directory::verify_index(&self.sb, seed, bytes, directory::ROOT_ENTRIES);
-            }
-            if directory::is_index_node(bytes)? {
-                return directory::verify_index(&self.sb, seed, bytes, directory::NODE_ENTRIES);
-            }
-        }
-        directory::verify_leaf(&self.sb, seed, bytes)
+        directory::verify(&self.sb, seed, inode.is_hashed(&self.sb), logical, bytes)
     }
 
     fn value(&self, inode: u32, size: u32) -> Result<Vec<u8>> {

@@ -5,8 +5,10 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
     clippy::disallowed_methods,
     clippy::print_stdout,
+    unreachable_pub,
     reason = "tests make images with other programs and fail by panicking"
 )]
 

@@ -14,9 +14,11 @@
 mod attributes;
 mod bitmap;
 mod core;
+mod descriptors;
 mod editor;
 mod mapping;
 mod names;
+mod nodes;
 mod rebuild;
 mod record;
 mod recover;

@@ -80,7 +80,7 @@ impl Directory {
             return Err(Error::denied("a parent is no directory"));
         }
         let mut this = Self::fresh(&core.sb, number, 0, inode.generation);
-        this.hashed = inode.has(inode::INDEX);
+        this.hashed = inode.is_hashed(&core.sb);
         if inode.has(inode::INLINE) {
             this.load_inline(core, &inode)?;
             return Ok(this);

@@ -2,14 +2,14 @@
 
 use dormouse_block::{Error, Result, slice_at};
 use dormouse_filesystem::ext::checksum::crc32c;
-use dormouse_filesystem::ext::features::BIT64;
 use dormouse_filesystem::ext::group::{
     BLOCK_UNINIT, Group, INODE_UNINIT, ITABLE_ZEROED, base_blocks, inode_table_blocks,
 };
 use dormouse_filesystem::ext::superblock::Superblock;
 
 use super::bitmap::Bitmap;
-use super::store::{Store, index, put, put16, put32};
+use super::descriptors::{sum_mask, write_descriptor};
+use super::store::{Store, index};
 use crate::Device;
 
 /// Groups that are edited: with blocks of 4 KiB, 128 TiB.
@@ -102,6 +102,11 @@ impl Space {
     /// Blocks that are free and not promised.
     pub(super) fn free_blocks(&self) -> u64 {
         self.free_blocks.saturating_sub(self.promised)
+    }
+
+    /// Blocks that are free, promised or not.
+    pub(super) fn all_free_blocks(&self) -> u64 {
+        self.free_blocks
     }
 
     pub(super) fn free_inodes(&self) -> u64 {
@@ -544,64 +549,4 @@ impl Space {
         }
         Ok(())
     }
-}
-
-fn sum_mask(sb: &Superblock) -> u32 {
-    if sb.descriptor_size >= 64 {
-        u32::MAX
-    } else {
-        0xFFFF
-    }
-}
-
-fn write_descriptor<D: Device>(
-    sb: &Superblock,
-    store: &mut Store<D>,
-    number: u32,
-    group: &Group,
-) -> Result<()> {
-    let (block, within) = sb.descriptor_place(number)?;
-    let size = usize::from(sb.descriptor_size);
-    let bytes = store
-        .modify(block)?
-        .get_mut(within..within.saturating_add(size))
-        .ok_or_else(lost)?;
-    let wide = sb.features.incompat(BIT64) && size >= 64;
-    let mut pair = |low: usize, high: usize, value: u32| -> Result<()> {
-        put16(bytes, low, u64::from(value))?;
-        if wide {
-            put16(bytes, high, u64::from(value >> 16))
-        } else {
-            Ok(())
-        }
-    };
-    pair(0xC, 0x2C, group.free_blocks)?;
-    pair(0xE, 0x2E, group.free_inodes)?;
-    pair(0x10, 0x30, group.directories)?;
-    if sb.metadata_checksums() {
-        pair(0x18, 0x38, group.block_bitmap_sum)?;
-        pair(0x1A, 0x3A, group.inode_bitmap_sum)?;
-    }
-    if sb.features.group_checksums() {
-        pair(0x1C, 0x32, group.unused_inodes)?;
-        put(bytes, 0x12, &group.flags.to_le_bytes())?;
-    }
-    if let Some(sum) = Group::checksum(sb, number, bytes)? {
-        put(bytes, 0x1E, &sum.to_le_bytes())?;
-    }
-    Ok(())
-}
-
-/// Puts the totals into the bytes of a superblock and seals it.
-pub(super) fn seal_superblock(sb: &Superblock, space: &Space, bytes: &mut [u8]) -> Result<()> {
-    put32(bytes, 0xC, space.free_blocks)?;
-    put32(bytes, 0x10, space.free_inodes)?;
-    if sb.features.incompat(BIT64) {
-        put32(bytes, 0x158, space.free_blocks >> 32)?;
-    }
-    if sb.metadata_checksums() {
-        let sum = crc32c(!0, slice_at(bytes, 0, 0x3FC)?);
-        put(bytes, 0x3FC, &sum.to_le_bytes())?;
-    }
-    Ok(())
 }
