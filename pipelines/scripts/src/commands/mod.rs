@@ -1,6 +1,7 @@
 //! The commands that scripts call, as functions over the draft.
 
 pub(crate) mod accounts;
+mod alternatives;
 mod arguments;
 mod copy;
 pub(crate) mod debconf;
@@ -15,7 +16,9 @@ mod name;
 mod process;
 mod remove;
 mod sed;
+mod services;
 mod stat;
+mod statoverride;
 mod text;
 mod xargs;
 
@@ -38,11 +41,14 @@ const COMMANDS: &[(&str, Command)] = &[
     ("cp", copy::cp),
     ("cut", text::cut),
     ("dash", process::sh),
+    ("deb-systemd-helper", services::deb_systemd_helper),
+    ("deb-systemd-invoke", services::deb_systemd_invoke),
     ("diff", digest::compare),
     ("dirname", name::dirname),
     ("dpkg", dpkg::dpkg),
     ("dpkg-divert", divert::dpkg_divert),
     ("dpkg-query", dpkg::dpkg_query),
+    ("dpkg-statoverride", statoverride::dpkg_statoverride),
     ("dpkg-trigger", dpkg::dpkg_trigger),
     ("echo", process::echo),
     ("egrep", grep::grep),
@@ -57,6 +63,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("hostname", process::hostname),
     ("id", accounts::id),
     ("install", make::install),
+    ("invoke-rc.d", services::invoke_rc_d),
     ("ionice", xargs::nice),
     ("killall", process::no_process),
     ("ln", copy::ln),
@@ -77,12 +84,14 @@ const COMMANDS: &[(&str, Command)] = &[
     ("run-parts", process::run_parts),
     ("sed", sed::sed),
     ("seq", process::seq),
+    ("service", services::invoke_rc_d),
     ("sh", process::sh),
     ("sha256sum", digest::sum),
     ("sleep", process::succeed),
     ("sort", text::sort),
     ("stat", stat::stat),
     ("sync", process::succeed),
+    ("systemctl", services::systemctl),
     ("tac", text::tac),
     ("tail", text::tail),
     ("tee", text::tee),
@@ -94,6 +103,8 @@ const COMMANDS: &[(&str, Command)] = &[
     ("uname", process::uname),
     ("uniq", text::uniq),
     ("unlink", remove::unlink),
+    ("update-alternatives", alternatives::update_alternatives),
+    ("update-rc.d", services::update_rc_d),
     ("wc", text::wc),
     ("which", name::which),
     ("xargs", xargs::xargs),

@@ -1,0 +1,59 @@
+//! Services of a sleeping machine: links that enable them are made; starting, stopping and reloading is not needed.
+
+mod helper;
+mod rc;
+mod systemctl;
+mod unit;
+
+pub(crate) use helper::deb_systemd_helper;
+pub(crate) use rc::update_rc_d;
+pub(crate) use systemctl::systemctl;
+
+use dormouse_filesystem::Follow;
+
+use crate::shell::Shell;
+use crate::stop::Run;
+
+/// `deb-systemd-invoke`: what it asks the service manager for is not needed.
+pub(crate) fn deb_systemd_invoke(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    if words.len() < 3 {
+        return Ok(1);
+    }
+    shell.not_needed(words);
+    Ok(0)
+}
+
+/// `invoke-rc.d [options] NAME ACTION` and `service NAME ACTION`.
+pub(crate) fn invoke_rc_d(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let operands: Vec<Vec<u8>> = words
+        .iter()
+        .skip(1)
+        .filter(|word| !word.starts_with(b"-"))
+        .cloned()
+        .collect();
+    let command = words.first().cloned().unwrap_or_default();
+    if words.iter().any(|word| word == b"--query") {
+        return shell.usage(&command, "--query is not interpreted");
+    }
+    let [name, action, ..] = operands.as_slice() else {
+        return shell.usage(&command, "a service and an action are interpreted");
+    };
+    if action == b"status" {
+        // LSB: the program is not running.
+        return Ok(3);
+    }
+    let script = [b"/etc/init.d/", &name[..]].concat();
+    let mut known = shell.files.exists(&script, Follow::Links)?;
+    for folder in ["/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"] {
+        let bare = name.strip_suffix(b".service").unwrap_or(name);
+        let unit = [folder.as_bytes(), b"/", bare, b".service"].concat();
+        known = known || shell.files.exists(&unit, Follow::No)?;
+    }
+    if !known {
+        let text = format!("unknown initscript, /etc/init.d/{} not found.", String::from_utf8_lossy(name));
+        shell.complain(&command, text)?;
+        return Ok(if command == b"service" { 1 } else { 100 });
+    }
+    shell.not_needed(words);
+    Ok(0)
+}
