@@ -96,11 +96,11 @@ impl IndexedPackage {
             .then_with(|| self.filename.cmp(&other.filename))
     }
 
-    /// Reads one paragraph of a `Packages` file.
+    /// Reads one paragraph of a `Packages` file; `suite` is the number to keep with it.
     ///
     /// # Errors
     /// `Corrupt` for a paragraph without name, version, architecture, file, size or SHA-256 digest, and for a bad one.
-    pub(crate) fn parse(paragraph: Paragraph<'_>, suite: usize) -> Result<Self> {
+    pub fn parse(paragraph: Paragraph<'_>, suite: usize) -> Result<Self> {
         let mut draft = Draft::default();
         for field in paragraph.fields() {
             draft.take(field?).map_err(|error| draft.named(error))?;

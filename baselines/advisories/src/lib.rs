@@ -32,5 +32,6 @@ mod suite;
 pub use index::IndexedPackage;
 pub use openpgp::{Keyring, Signer};
 pub use payload::{PayloadReader, VerifiedPayload};
+pub use release::Release;
 pub use repository::{Repository, Selection};
 pub use suite::{Index, Suite};

@@ -20,9 +20,9 @@ pub(crate) struct Listed {
     pub(crate) size: u64,
 }
 
-/// The fields of a Release file that are used. It holds nothing that was not signed.
+/// The fields of a Release file that are used; whether they were signed is for the reader to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Release {
+pub struct Release {
     pub(crate) origin: Option<String>,
     pub(crate) label: Option<String>,
     pub(crate) suite: Option<String>,
@@ -44,7 +44,7 @@ impl Release {
     ///
     /// # Errors
     /// `Corrupt` for a malformed field or path, a bad date, or a file without SHA-256 digests.
-    pub(crate) fn parse(text: &[u8]) -> Result<Self> {
+    pub fn parse(text: &[u8]) -> Result<Self> {
         let mut found = paragraphs(text);
         let (_, paragraph) = found
             .next()
@@ -127,8 +127,9 @@ impl Release {
         Ok(())
     }
 
-    /// Whether `name` is this suite's: its codename or its suite name, as signed.
-    pub(crate) fn is_called(&self, name: &str) -> bool {
+    /// Whether `name` is this suite's: its codename or its suite name.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
         self.codename.as_deref() == Some(name) || self.suite.as_deref() == Some(name)
     }
 }

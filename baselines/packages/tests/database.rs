@@ -1,5 +1,14 @@
 //! dpkg's database as we read it, against dpkg-query on the same one.
 
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic, write files and run its oracles"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

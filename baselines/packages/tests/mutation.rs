@@ -1,5 +1,14 @@
 //! Broken databases: whatever a status file holds, reading it ends, and what is not read is said.
 
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic, write files and run its oracles"
+)]
+
 use dormouse_block::Locator;
 use dormouse_filesystem::{Guest, MemoryTree};
 use dormouse_packages::deb822::{ParagraphReader, paragraphs};

@@ -1,0 +1,134 @@
+//! Real facts against the published schemas.
+
+use std::path::PathBuf;
+
+use dormouse_block::{ErrorKind, Gap, Locator};
+use dormouse_policy::default_baseline;
+use serde_json::{Value, json};
+
+use crate::world::{guest, judge, offers};
+
+fn schema(name: &str) -> Value {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../schemas")
+        .join(name);
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap()
+}
+
+#[track_caller]
+fn valid(name: &str, document: &Value) {
+    let validator = jsonschema::draft202012::new(&schema(name)).unwrap();
+    let errors: Vec<_> = validator
+        .iter_errors(document)
+        .map(|error| format!("{error} at {}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{name}: {errors:#?}");
+}
+
+#[track_caller]
+fn invalid(name: &str, document: &Value) {
+    let validator = jsonschema::draft202012::new(&schema(name)).unwrap();
+    assert!(!validator.is_valid(document), "{name} lets pass {document}");
+}
+
+fn gap() -> Gap {
+    Gap {
+        at: Locator::machine("web-01")
+            .point("active")
+            .volume("disk0/gpt2"),
+        kind: ErrorKind::Unsupported,
+        why: "an encrypted volume".into(),
+        may_hide_packages: true,
+    }
+}
+
+#[test]
+fn inventories_are_as_published() {
+    let mut inventory = guest(&[
+        "a 1",
+        "b 2 hold ok unpacked",
+        "c 1 deinstall ok config-files",
+    ]);
+    valid(
+        "inventory-v1.json",
+        &serde_json::to_value(&inventory).unwrap(),
+    );
+    inventory.add_gaps([gap()]);
+    let mut document = serde_json::to_value(&inventory).unwrap();
+    valid("inventory-v1.json", &document);
+    valid(
+        "inventory-v1.json",
+        &serde_json::to_value(guest(&[])).unwrap(),
+    );
+    document["schema"] = json!("dormouse/inventory/v2");
+    invalid("inventory-v1.json", &document);
+    let mut document = serde_json::to_value(guest(&["a 1"])).unwrap();
+    document["surprise"] = json!(1);
+    invalid("inventory-v1.json", &document);
+    let mut document = serde_json::to_value(guest(&["a 1"])).unwrap();
+    document["packages"][0]["state"] = json!("perfect");
+    invalid("inventory-v1.json", &document);
+}
+
+#[test]
+fn assessments_are_as_published() {
+    let releases = offers(&["bookworm-security a 2", "bookworm c 1"]);
+    let mut inventory = guest(&[
+        "a 1",
+        "b 1",
+        "c 2 install ok unpacked",
+        "d 1 install reinstreq half-installed",
+    ]);
+    inventory.add_gaps([gap()]);
+    let baseline = "name = 'x'\nsuites = ['{codename}-security']\n[[required]]\npackage = 'r'\n\
+        [[waiver]]\nid = 'W1'\npackage = 'a'\nreason = 'r'\napprover = 'o'\nexpires = 2030-01-01\n\
+        [[waiver]]\nid = 'W2'\npackage = 'd'\nreason = 'r'\nexpires = 2020-01-01\n\
+        [[accepted-gap]]\nid = 'G1'\ngap = '*'\nreason = 'r'\nexpires = 2030-01-01\n";
+    for baseline in [baseline, default_baseline()] {
+        let assessment = judge(baseline, &inventory, &releases);
+        valid(
+            "assessment-v1.json",
+            &serde_json::to_value(&assessment).unwrap(),
+        );
+    }
+    let assessment = judge(baseline, &inventory, &releases);
+    assert!(!assessment.expired_waivers.is_empty() && !assessment.accepted_gaps.is_empty());
+    assert!(!assessment.unknown.is_empty() && !assessment.outstanding.is_empty());
+    let document = serde_json::to_value(&assessment).unwrap();
+    for (pointer, value) in [
+        ("/verdict", json!("fine")),
+        ("/findings/0/rule", json!("mood")),
+        ("/as-of", json!("today")),
+        ("/suites/0/digest", json!("md5:00")),
+    ] {
+        let mut broken = document.clone();
+        *broken.pointer_mut(pointer).unwrap() = value;
+        invalid("assessment-v1.json", &broken);
+    }
+}
+
+#[test]
+fn baselines_are_as_published() {
+    let to_json =
+        |text: &str| serde_json::to_value(toml::from_str::<toml::Table>(text).unwrap()).unwrap();
+    valid("baseline-v1.json", &to_json(default_baseline()));
+    let whole = "name = 'x'\ndescription = 'd'\nsuites = ['a']\nas-of = '2026-01-01'\nunknown-packages = 'fail'\nfail-on = ['pending']\n\
+        [applies-to]\nos = ['debian']\nversion = ['12']\ncodename = ['b']\nmachines = ['*']\nlabels = { a = 'b' }\n\
+        [minimum-versions]\na = '1'\n[[required]]\npackage = 'a'\nreason = 'r'\n\
+        [[forbidden]]\npackage = 'a'\nversions = '<< 1'\nreason = 'r'\n\
+        [[waiver]]\nid = 'W'\npackage = 'a'\nrule = 'suite'\nversions = '= 1'\nmachines = ['*']\nreason = 'r'\napprover = 'o'\nexpires = '2026-01-01'\n\
+        [[accepted-gap]]\nid = 'G'\ngap = '*'\nvolume = '*'\npath = '*'\nmachines = ['*']\nreason = 'r'\napprover = 'o'\nexpires = '2026-01-01'\n";
+    dormouse_policy::Baseline::parse(whole).unwrap();
+    valid("baseline-v1.json", &to_json(whole));
+    for text in [
+        "name = 'x'\nsuite = 'a'\n",
+        "suites = []\n",
+        "name = 'x'\nfail-on = ['bad']\n",
+        "name = 'x'\n[[waiver]]\nid = 'W'\n",
+    ] {
+        assert!(dormouse_policy::Baseline::parse(text).is_err());
+        invalid("baseline-v1.json", &to_json(text));
+    }
+}
