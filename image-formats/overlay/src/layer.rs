@@ -37,6 +37,8 @@ pub(crate) struct Layer {
     /// Host offset of the first byte that waits in memory; everything before is in the file.
     tail_start: u64,
     tail: Vec<u8>,
+    /// Room for one cluster.
+    scratch: Vec<u8>,
     /// Reference counts of the clusters that hold compressed ones; every other cluster has one reference.
     shared: BTreeMap<u64, u16>,
     /// Where the next compressed cluster may begin.
@@ -60,6 +62,7 @@ impl Layer {
             // The header comes last, into the first cluster.
             tail_start: CLUSTER,
             tail: Vec::new(),
+            scratch: Vec::new(),
             shared: BTreeMap::new(),
             packed_at: None,
             zstd: false,
@@ -185,24 +188,32 @@ impl Layer {
         if whole && !is_zero(part) {
             return self.place(number, part);
         }
-        let empty = entry == ZERO || is_hole(base, start)?;
-        if is_zero(part) && empty {
-            return Ok(());
-        }
-        if whole {
-            self.set_entry(number, ZERO);
-            return Ok(());
-        }
-        let mut cluster = vec![0; CLUSTER_LEN];
-        if !empty {
-            read_base(base, start, &mut cluster)?;
-        }
-        let target = usize::try_from(within)
-            .ok()
-            .and_then(|at| cluster.get_mut(at..at.checked_add(part.len())?))
-            .ok_or_else(|| Error::corrupt("a write goes beyond its cluster"))?;
-        target.copy_from_slice(part);
-        self.place(number, &cluster)
+        // What is there now: read rather than asked for, since a map of holes costs more than a cluster.
+        let mut cluster = std::mem::take(&mut self.scratch);
+        cluster.resize(CLUSTER_LEN, 0);
+        let outcome = if entry == ZERO {
+            cluster.fill(0);
+            Ok(())
+        } else {
+            read_base(base, start, &mut cluster)
+        };
+        let outcome = outcome.and_then(|()| {
+            let there = usize::try_from(within)
+                .ok()
+                .and_then(|at| cluster.get_mut(at..at.checked_add(part.len())?))
+                .ok_or_else(|| Error::corrupt("a write goes beyond its cluster"))?;
+            if there == part {
+                return Ok(());
+            }
+            if whole {
+                self.set_entry(number, ZERO);
+                return Ok(());
+            }
+            there.copy_from_slice(part);
+            self.place(number, &cluster)
+        });
+        self.scratch = cluster;
+        outcome
     }
 
     /// Gives the guest cluster `number` a new host cluster with these bytes.
@@ -467,14 +478,6 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes
         .chunks(ZEROES.len())
         .all(|chunk| ZEROES.get(..chunk.len()) == Some(chunk))
-}
-
-/// Whether the base is known, without reading it, to hold only zeroes in the cluster at `start`.
-fn is_hole(base: &dyn Source, start: u64) -> Result<bool> {
-    let end = start.saturating_add(CLUSTER);
-    Ok(base
-        .next_data(start)?
-        .is_none_or(|range| range.start >= end))
 }
 
 /// Reads the base, which ends somewhere: zeroes follow.
