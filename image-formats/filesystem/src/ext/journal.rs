@@ -21,6 +21,8 @@ const MAX_REPLAYED: usize = 1 << 20;
 const MAX_REVOKED: usize = 1 << 20;
 /// Blocks of a journal; jbd2 counts them in 32 bits, mke2fs makes at most 10,240,000.
 const MAX_BLOCKS: u32 = 1 << 24;
+/// Blocks of the log itself (not of what it carries) that are read.
+const MAX_OWN_BLOCKS: u32 = 1 << 19;
 /// Blocks kept for fast commits when the journal does not say (kernel: `JBD2_DEFAULT_FAST_COMMIT_BLOCKS`).
 const DEFAULT_FAST_BLOCKS: u32 = 256;
 
@@ -372,7 +374,14 @@ impl Log<'_> {
         let mut crc = !0_u32;
         let mut last_time = 0_u64;
         let mut suspect = false;
+        let mut own = 0_u32;
         while left > 0 {
+            own = own.saturating_add(1);
+            if own > MAX_OWN_BLOCKS {
+                return Err(Error::limit(
+                    "a journal with more than 2^19 blocks of its own",
+                ));
+            }
             let bytes = self.read(at)?;
             if be_u32(&bytes, 0)? != MAGIC || be_u32(&bytes, 8)? != sequence {
                 break;

@@ -18,6 +18,8 @@ use crate::{DirEntry, FilesystemInfo, Metadata, NodeId, NodeKind, Tree};
 
 /// Entries of one directory that are read.
 const MAX_ENTRIES: usize = 1 << 20;
+/// Bytes of one directory that are read: room for 2^20 of the longest names in blocks half full.
+const MAX_DIRECTORY: u64 = 1 << 30;
 /// Longest target of a symbolic link (Linux: `PATH_MAX`).
 const MAX_TARGET: u64 = 4096;
 /// Runs of blocks in which a journal may lie.
@@ -297,6 +299,9 @@ impl ExtTree {
             || inode.size & u64::from(self.sb.block_size().saturating_sub(1)) != 0
         {
             return Err(Error::corrupt("bad size of a directory"));
+        }
+        if inode.size > MAX_DIRECTORY {
+            return Err(Error::limit("a directory of more than 1 GiB"));
         }
         let seed = inode.seed(&self.sb);
         let mut logical = 0;

@@ -172,6 +172,60 @@ fn transactions_of_the_running_kernel_are_replayed() {
     }
 }
 
+/// What is only in the area of fast commits is not read yet, and must not be passed over in silence.
+#[test]
+fn fast_commits_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = folder.path().join("content");
+    fs::create_dir(&content).unwrap();
+    populate_small(&content);
+    let image = make(
+        folder.path(),
+        "fast",
+        "-t ext4 -b 4096 -O fast_commit -J size=8,fast_commit_size=1",
+        64,
+        &content,
+    );
+    walk(&*open(&image)).unwrap();
+    let Some(mount) = KernelMount::new(&image, "loop,noatime,commit=300") else {
+        println!("not run, this host does not let us mount");
+        return;
+    };
+    fs::write(mount.path().join("first"), b"first").unwrap();
+    must("sync", &["-f", mount.path().to_str().unwrap()]);
+    for n in 0..5 {
+        let file = fs::File::create(mount.path().join(format!("fast-{n}"))).unwrap();
+        file.sync_all().unwrap();
+    }
+    let copy = folder.path().join("dirty");
+    must(
+        "cp",
+        &[
+            "--sparse=always",
+            image.to_str().unwrap(),
+            copy.to_str().unwrap(),
+        ],
+    );
+    drop(mount);
+    match dormouse_filesystem::open(&crate::oracle::source(&copy)) {
+        Err(error) => {
+            assert_eq!(
+                error.kind(),
+                dormouse_block::ErrorKind::Unsupported,
+                "{error}"
+            );
+            assert!(error.to_string().contains("fast commits"), "{error}");
+            println!("refused: {error}");
+        }
+        Ok(tree) => {
+            // This kernel committed in full after all.
+            let manifest = walk(&*tree.unwrap()).unwrap();
+            check_with_debugfs(&recovered(&copy), &manifest);
+            println!("the kernel made no fast commit");
+        }
+    }
+}
+
 /// A guest that was running when its disk was copied (made by libvirt and QEMU), if it can be converted.
 #[test]
 fn a_running_guest_is_read_as_e2fsck_recovers_it() {

@@ -226,6 +226,10 @@ pub fn make(
 ) -> std::path::PathBuf {
     let image = folder.join(format!("{name}.img"));
     let file = std::fs::File::create(&image).unwrap();
+    if name.contains("garbage") {
+        // What mke2fs does not initialise is then anything but zeroes.
+        std::fs::write(&image, vec![0xA5; (mib << 20) as usize]).unwrap();
+    }
     file.set_len(mib << 20).unwrap();
     let mut args: Vec<&str> = options.split_whitespace().collect();
     args.extend(["-q", "-F"]);

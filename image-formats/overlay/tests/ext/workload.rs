@@ -26,8 +26,12 @@ const OPTION_SETS: &[(&str, &str)] = &[
     ("ext2", "-t ext2 -b 4096 -I 128"),
     ("no-filetype", "-t ext2 -b 1024 -O ^filetype"),
     (
-        "lazy",
-        "-t ext4 -b 1024 -E lazy_itable_init=1,lazy_journal_init=1",
+        "garbage",
+        "-t ext4 -b 1024 -E lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+    ),
+    (
+        "garbage-gdt",
+        "-t ext4 -b 1024 -O ^metadata_csum,uninit_bg -E lazy_itable_init=1,nodiscard",
     ),
 ];
 
@@ -353,7 +357,7 @@ fn mixed_operations_leave_what_the_model_says_and_e2fsck_says_nothing() {
         for (nth, (name, options)) in OPTION_SETS.iter().enumerate() {
             let options = format!("{options} -N 30000");
             let image = make(folder.path(), name, &options, 256, Some(&content));
-            workload(name, &image, 77 + round * 1000 + nth as u64, 3, 500);
+            workload(name, &image, 77 + round * 1000 + nth as u64, 2, 500);
             fs::remove_file(image).unwrap();
         }
     }
