@@ -240,7 +240,8 @@ pub fn replay(source: &Arc<dyn Source>, sb: &Superblock, runs: &[Run]) -> Result
     })?;
     out.next_sequence = stop;
     if fast > 0 {
-        log.refuse_fast_commits(end, stop)?;
+        // One block between the log and the area is not used (kernel: j_fc_first is j_last + 1).
+        log.refuse_fast_commits(end.saturating_add(1), stop)?;
     }
     Ok(out)
 }
