@@ -3,6 +3,7 @@
 pub(crate) mod accounts;
 mod alternatives;
 mod arguments;
+mod awk;
 mod copy;
 pub(crate) mod debconf;
 mod digest;
@@ -31,6 +32,7 @@ pub(crate) type Command = fn(&mut Shell<'_>, &[Vec<u8>]) -> Run<i32>;
 /// Every interpreted command, by name.
 const COMMANDS: &[(&str, Command)] = &[
     ("[", process::builtin),
+    ("awk", awk::awk),
     ("basename", name::basename),
     ("bash", process::sh),
     ("cat", text::cat),
@@ -57,6 +59,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("false", process::fail),
     ("fgrep", grep::grep),
     ("find", find::find),
+    ("gawk", awk::awk),
     ("getent", accounts::getent),
     ("grep", grep::grep),
     ("head", text::head),
@@ -68,6 +71,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("killall", process::no_process),
     ("ln", copy::ln),
     ("ls", stat::ls),
+    ("mawk", awk::awk),
     ("md5sum", digest::sum),
     ("mkdir", make::mkdir),
     ("mktemp", make::mktemp),

@@ -75,7 +75,7 @@ pub(crate) fn stat(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
 }
 
 const LS: Spec = Spec {
-    short: "1aAdU",
+    short: "1aAdUL",
     long: &[("all", 'a'), ("almost-all", 'A'), ("directory", 'd')],
     permute: true,
 };
