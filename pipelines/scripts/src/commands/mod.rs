@@ -1,6 +1,7 @@
 //! The commands that scripts call, as functions over the draft.
 
 pub(crate) mod accounts;
+mod adduser;
 mod alternatives;
 mod arguments;
 mod awk;
@@ -32,6 +33,8 @@ pub(crate) type Command = fn(&mut Shell<'_>, &[Vec<u8>]) -> Run<i32>;
 /// Every interpreted command, by name.
 const COMMANDS: &[(&str, Command)] = &[
     ("[", process::builtin),
+    ("addgroup", adduser::adduser),
+    ("adduser", adduser::adduser),
     ("awk", awk::awk),
     ("basename", name::basename),
     ("bash", process::sh),
@@ -109,6 +112,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("unlink", remove::unlink),
     ("update-alternatives", alternatives::update_alternatives),
     ("update-rc.d", services::update_rc_d),
+    ("usermod", adduser::usermod),
     ("wc", text::wc),
     ("which", name::which),
     ("xargs", xargs::xargs),

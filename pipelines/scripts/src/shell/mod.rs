@@ -127,7 +127,6 @@ impl<'a> Shell<'a> {
         export("DPKG_ADMINDIR", "/var/lib/dpkg");
         export("DPKG_ROOT", "");
         export("DEBIAN_FRONTEND", "noninteractive");
-        export("DEBCONF_NONINTERACTIVE_SEEN", "true");
         for (name, value) in &call.environment {
             export(name, value);
         }

@@ -1,0 +1,518 @@
+//! debconf's confmodule: questions are answered from the guest's own database, else by the template's default.
+
+mod database;
+mod template;
+
+use super::Command;
+use crate::call::Reason;
+use crate::shell::Shell;
+use crate::stop::{Run, Stop};
+use crate::syntax::Dialect;
+use database::{Database, Item};
+
+const CONFIG: &[u8] = b"/var/cache/debconf/config.dat";
+const PASSWORDS: &[u8] = b"/var/cache/debconf/passwords.dat";
+const TEMPLATES: &[u8] = b"/var/cache/debconf/templates.dat";
+
+/// What a script that sourced the confmodule has to do with.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    active: bool,
+    /// The frontend has been started, for this script or the one that runs it.
+    running: bool,
+    owner: String,
+    config: Database,
+    templates: Database,
+    /// Questions put since the last `db_go`.
+    busy: Vec<String>,
+    escapes: bool,
+}
+
+impl Session {
+    /// Whether the current shell has sourced the confmodule.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active
+    }
+
+    pub(crate) fn enter_script(&mut self) -> bool {
+        std::mem::take(&mut self.active)
+    }
+
+    pub(crate) fn leave_script(&mut self, before: bool) {
+        self.active = before;
+    }
+}
+
+pub(crate) fn is_confmodule(file: &[u8]) -> bool {
+    matches!(
+        file,
+        b"/usr/share/debconf/confmodule" | b"/usr/share/debconf/confmodule.sh"
+    )
+}
+
+/// `. /usr/share/debconf/confmodule`: the real one starts the script anew under a frontend, which first loads the
+/// package's templates and runs its config script.
+pub(crate) fn start(shell: &mut Shell<'_>) -> Run<i32> {
+    if !shell.files.is_file(b"/usr/share/debconf/confmodule")? {
+        shell.complain(b"sh", ".: cannot open /usr/share/debconf/confmodule")?;
+        return match shell.environment.dialect {
+            Dialect::Posix => Err(Stop::Exit(2)),
+            Dialect::Bash => Ok(1),
+        };
+    }
+    if let Some(fd) = shell.environment.streams.get(&2).cloned() {
+        if let Some(out) = shell.environment.streams.get(&1).cloned() {
+            shell.environment.streams.insert(3, out);
+        }
+        shell.environment.streams.insert(1, fd);
+    }
+    shell.debconf.active = true;
+    if shell.debconf.running {
+        return Ok(0);
+    }
+    shell.debconf.running = true;
+    shell.debconf.config = load(shell, CONFIG)?;
+    shell.debconf.templates = load(shell, TEMPLATES)?;
+    if shell.files.read(PASSWORDS)?.is_ok_and(|text| !text.is_empty()) {
+        return shell.refuse(Reason::Question, b"debconf", "the guest's database holds passwords");
+    }
+    // The frontend names the owner by the script's file, the architecture included.
+    let name = String::from_utf8_lossy(&shell.environment.name).into_owned();
+    let file = name.rsplit('/').next().unwrap_or_default();
+    let owner = file
+        .rsplit_once('.')
+        .map_or_else(|| shell.call.package.to_owned(), |(owner, _)| owner.to_owned());
+    shell.debconf.owner = owner;
+    let base = name.trim_end_matches(|c: char| c != '.' && c != '/').to_owned();
+    let phase = shell.call.name;
+    let templates = format!("{base}templates");
+    if let Ok(text) = shell.files.read(templates.as_bytes())? {
+        let Some(templates) = template::parse(&text) else {
+            return shell.refuse(Reason::Question, b"debconf", "the package's templates are broken");
+        };
+        let Session {
+            config,
+            templates: known,
+            owner,
+            ..
+        } = &mut shell.debconf;
+        for template in &templates {
+            if !template::register(template, config, known, owner) {
+                return shell.refuse(Reason::Question, b"debconf", "a template changes its type");
+            }
+        }
+    }
+    if matches!(phase, crate::ScriptName::Postinst | crate::ScriptName::Preinst) {
+        let config = format!("{base}config");
+        if let Ok(content) = shell.files.read(config.as_bytes())? {
+            let version = shell.environment.positional.get(1).cloned().unwrap_or_default();
+            let (dialect, options) = match crate::interpreter_of(&content) {
+                Ok(found) => found,
+                Err(_) => {
+                    return shell.refuse(Reason::Interpreter, b"debconf", "the config script is no shell script");
+                }
+            };
+            let words = vec![config.clone().into_bytes(), b"configure".to_vec(), version];
+            let status = shell.deeper(|shell| {
+                shell.guest_script(config.as_bytes(), &content, &words, dialect, &options)
+            })?;
+            shell.debconf.busy.clear();
+            if status > 0 {
+                return Err(Stop::Exit(status));
+            }
+        }
+    }
+    save(shell)?;
+    Ok(0)
+}
+
+fn load(shell: &mut Shell<'_>, path: &[u8]) -> Run<Database> {
+    let text = shell.files.read(path)?.unwrap_or_default();
+    shell.files.budget.step(u64::try_from(text.len() / 64).unwrap_or(u64::MAX))?;
+    match Database::parse(&text) {
+        Some(database) => Ok(database),
+        None => shell.refuse(Reason::Question, b"debconf", "the guest's database is broken"),
+    }
+}
+
+/// Writes what has changed; the old file is kept as debconf keeps it.
+fn save(shell: &mut Shell<'_>) -> Run<()> {
+    for (path, is_config) in [(CONFIG, true), (TEMPLATES, false)] {
+        let database = if is_config {
+            &mut shell.debconf.config
+        } else {
+            &mut shell.debconf.templates
+        };
+        if !database.take_changed() {
+            continue;
+        }
+        let text = database.text();
+        let old = [path, b"-old"].concat();
+        if shell.files.exists(path, dormouse_filesystem::Follow::Links)?
+            && shell.files.rename(path, &old)?.is_err()
+        {
+            return shell.usage(b"debconf", "the database cannot be written");
+        }
+        if shell.files.replace(path, text, 0o644, (0, 0))?.is_err() {
+            return shell.usage(b"debconf", "the database cannot be written");
+        }
+    }
+    Ok(())
+}
+
+const COMMANDS: &[(&str, Command)] = &[
+    ("db_beginblock", okay),
+    ("db_capb", capabilities),
+    ("db_clear", clear),
+    ("db_endblock", okay),
+    ("db_fget", get_flag),
+    ("db_fset", set_flag),
+    ("db_get", get),
+    ("db_go", go),
+    ("db_info", okay),
+    ("db_input", input),
+    ("db_metaget", get_meta),
+    ("db_progress", okay),
+    ("db_purge", purge),
+    ("db_register", register),
+    ("db_reset", reset),
+    ("db_set", set),
+    ("db_settitle", okay),
+    ("db_stop", stop),
+    ("db_subst", substitute),
+    ("db_text", input),
+    ("db_title", okay),
+    ("db_unregister", unregister),
+    ("db_version", version),
+];
+
+/// The function `name` that the confmodule defines.
+pub(crate) fn find(name: &[u8]) -> Option<Command> {
+    COMMANDS
+        .iter()
+        .find(|(known, _)| known.as_bytes() == name)
+        .map(|&(_, command)| command)
+}
+
+/// The words after the command, as debconf splits them.
+fn words_of(words: &[Vec<u8>]) -> Vec<String> {
+    let line = words.get(1..).unwrap_or_default().join(&b' ');
+    String::from_utf8_lossy(&line)
+        .split_ascii_whitespace()
+        .map(str::to_owned)
+        .collect()
+}
+
+fn answer(shell: &mut Shell<'_>, status: i32, value: &str) -> Run<i32> {
+    shell.assign(b"RET", value.as_bytes())?;
+    save(shell)?;
+    Ok(status)
+}
+
+fn okay(shell: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
+    answer(shell, 0, "")
+}
+
+fn missing(shell: &mut Shell<'_>, name: &str) -> Run<i32> {
+    let text = format!("{name} doesn't exist");
+    answer(shell, 10, &text)
+}
+
+fn version(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    match words_of(words).first() {
+        Some(version) if version.split('.').next() != Some("2") => answer(shell, 30, "Version too low"),
+        _ => answer(shell, 0, "2.1"),
+    }
+}
+
+fn capabilities(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    shell.debconf.escapes = words_of(words).iter().any(|word| word == "escape");
+    answer(shell, 0, "multiselect escape")
+}
+
+fn clear(shell: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
+    shell.debconf.busy.clear();
+    answer(shell, 0, "")
+}
+
+fn stop(shell: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
+    save(shell)?;
+    Ok(0)
+}
+
+impl Session {
+    fn template_of(&self, question: &str) -> Option<&Item> {
+        let template = self.config.get(question)?.field("template")?;
+        self.templates.get(template)
+    }
+
+    /// A question's value: its own, else its template's default.
+    fn value(&self, question: &str) -> Option<String> {
+        let own = self.config.get(question)?.field("value").map(str::to_owned);
+        own.or_else(|| {
+            self.template_of(question)?
+                .field("default")
+                .map(str::to_owned)
+        })
+    }
+
+    fn kind(&self, question: &str) -> String {
+        self.template_of(question)
+            .and_then(|template| template.field("type"))
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    fn expanded(&self, question: &str, text: &str) -> String {
+        let mut out = text.to_owned();
+        if let Some(item) = self.config.get(question) {
+            for (name, value) in &item.variables {
+                out = out.replace(&format!("${{{name}}}"), value);
+            }
+        }
+        out
+    }
+}
+
+fn get(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let words = words_of(words);
+    let Some(name) = words.first() else {
+        return answer(shell, 20, "Incorrect number of arguments");
+    };
+    if shell.debconf.config.get(name).is_none() {
+        return missing(shell, name);
+    }
+    let value = shell.debconf.value(name).unwrap_or_default();
+    if value.contains('\n') && !shell.debconf.escapes {
+        return shell.refuse(Reason::Question, b"debconf", "an answer has several lines");
+    }
+    answer(shell, 0, &value)
+}
+
+fn set(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let words = words_of(words);
+    let Some((name, value)) = words.split_first() else {
+        return answer(shell, 20, "Incorrect number of arguments");
+    };
+    let value = value.join(" ");
+    match shell.debconf.config.change(name, |item| item.set_field("value", &value)) {
+        true => answer(shell, 0, "value set"),
+        false => missing(shell, name),
+    }
+}
+
+fn reset(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let words = words_of(words);
+    let name = words.first().cloned().unwrap_or_default();
+    let default = shell
+        .debconf
+        .template_of(&name)
+        .and_then(|template| template.field("default"))
+        .map(str::to_owned);
+    let known = shell.debconf.config.change(&name, |item| {
+        item.set_field("value", default.as_deref().unwrap_or_default());
+        item.flags.remove("seen");
+    });
+    if known {
+        answer(shell, 0, "")
+    } else {
+        missing(shell, &name)
+    }
+}
+
+fn get_flag(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let words = words_of(words);
+    let [name, flag] = words.as_slice() else {
+        return answer(shell, 20, "Incorrect number of arguments");
+    };
+    match shell.debconf.config.get(name).map(|item| item.flags.contains(flag.as_str())) {
+        Some(true) => answer(shell, 0, "true"),
+        Some(false) => answer(shell, 0, "false"),
+        None => missing(shell, name),
+    }
+}
+
+fn set_flag(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let words = words_of(words);
+    let [name, flag, value] = words.as_slice() else {
+        return answer(shell, 20, "Incorrect number of arguments");
+    };
+    let on = value == "true";
+    let known = shell.debconf.config.change(name, |item| {
+        if on {
+            item.flags.insert(flag.clone());
+        } else {
+            item.flags.remove(flag);
+        }
+    });
+    if known {
+        answer(shell, 0, if on { "true" } else { "false" })
+    } else {
+        missing(shell, name)
+    }
+}
+
+fn get_meta(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let words = words_of(words);
+    let [name, field] = words.as_slice() else {
+        return answer(shell, 20, "Incorrect number of arguments");
+    };
+    if shell.debconf.config.get(name).is_none() {
+        return missing(shell, name);
+    }
+    let field = field.to_ascii_lowercase();
+    let own = shell.debconf.config.get(name).and_then(|item| item.field(&field));
+    let text = own.or_else(|| shell.debconf.template_of(name)?.field(&field)).map(str::to_owned);
+    match text {
+        Some(text) if !text.contains('\n') => {
+            let text = shell.debconf.expanded(name, &text);
+            answer(shell, 0, &text)
+        }
+        Some(_) => shell.refuse(Reason::Question, b"debconf", "a field has several lines"),
+        None => answer(shell, 10, "the field does not exist"),
+    }
+}
+
+fn substitute(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let words = words_of(words);
+    let [name, variable, value @ ..] = words.as_slice() else {
+        return answer(shell, 20, "Incorrect number of arguments");
+    };
+    let value = value.join(" ");
+    let known = shell.debconf.config.change(name, |item| {
+        item.variables.insert(variable.clone(), value.clone());
+    });
+    if known {
+        answer(shell, 0, "")
+    } else {
+        missing(shell, name)
+    }
+}
+
+fn rank(priority: &str) -> Option<u8> {
+    ["low", "medium", "high", "critical"]
+        .iter()
+        .position(|known| *known == priority)
+        .and_then(|at| u8::try_from(at).ok())
+}
+
+fn input(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let words = words_of(words);
+    let [priority, name] = words.as_slice() else {
+        return answer(shell, 20, "Incorrect number of arguments");
+    };
+    let Some(item) = shell.debconf.config.get(name) else {
+        return missing(shell, name);
+    };
+    let seen = item.flags.contains("seen");
+    let Some(rank_here) = rank(priority) else {
+        return answer(shell, 20, "not a valid priority");
+    };
+    let asked_from = shell
+        .debconf
+        .value("debconf/priority")
+        .and_then(|priority| rank(&priority))
+        .unwrap_or(2);
+    let kind = shell.debconf.kind(name);
+    if kind == "error" && !seen {
+        return shell.refuse(Reason::Question, b"debconf", format!("{name} tells an error to nobody"));
+    }
+    let plain = matches!(kind.as_str(), "string" | "boolean" | "select" | "multiselect" | "password");
+    if plain && rank_here >= asked_from && !seen && shell.debconf.value(name).is_none() {
+        return shell.refuse(Reason::Question, b"debconf", format!("{name} has no answer"));
+    }
+    if kind == "password" {
+        return shell.refuse(Reason::Question, b"debconf", format!("{name} is a password"));
+    }
+    shell.debconf.busy.push(name.clone());
+    // The noninteractive frontend shows nothing.
+    answer(shell, 30, "question skipped")
+}
+
+fn go(shell: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
+    for name in std::mem::take(&mut shell.debconf.busy) {
+        let kind = shell.debconf.kind(&name);
+        let current = shell.debconf.value(&name).unwrap_or_default();
+        let value = match kind.as_str() {
+            "text" | "error" | "title" => String::new(),
+            "select" => {
+                let choices = shell
+                    .debconf
+                    .template_of(&name)
+                    .and_then(|template| template.field("choices"))
+                    .unwrap_or_default()
+                    .to_owned();
+                let choices = shell.debconf.expanded(&name, &choices);
+                if choices.contains('\\') {
+                    return shell.refuse(Reason::Question, b"debconf", format!("{name} has escaped choices"));
+                }
+                let mut choices = choices.split(',').map(str::trim).filter(|choice| !choice.is_empty());
+                let first = choices.clone().next().unwrap_or_default().to_owned();
+                if choices.any(|choice| choice == current) {
+                    current
+                } else {
+                    first
+                }
+            }
+            _ => current,
+        };
+        shell
+            .debconf
+            .config
+            .change(&name, |item| item.set_field("value", &value));
+    }
+    answer(shell, 0, "ok")
+}
+
+fn register(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let words = words_of(words);
+    let [template, name] = words.as_slice() else {
+        return answer(shell, 20, "Incorrect number of arguments");
+    };
+    let Session {
+        config,
+        templates,
+        owner,
+        ..
+    } = &mut shell.debconf;
+    if config.get(template).is_none() || templates.get(template).is_none() {
+        return missing(shell, template);
+    }
+    config.add_owner(name, owner);
+    config.change(name, |item| item.set_field("template", template));
+    templates.add_owner(template, name);
+    answer(shell, 0, "")
+}
+
+fn unregister(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let words = words_of(words);
+    let name = words.first().cloned().unwrap_or_default();
+    if shell.debconf.config.get(&name).is_none() {
+        return missing(shell, &name);
+    }
+    shell.debconf.remove_owner(&name);
+    answer(shell, 0, "")
+}
+
+fn purge(shell: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
+    for name in shell.debconf.config.names() {
+        shell.debconf.remove_owner(&name);
+    }
+    answer(shell, 0, "")
+}
+
+impl Session {
+    /// Takes the package off a question's owners; a question of nobody goes, and so does a template of no question.
+    fn remove_owner(&mut self, question: &str) {
+        let template = self
+            .config
+            .get(question)
+            .and_then(|item| item.field("template"))
+            .map(str::to_owned);
+        if self.config.remove_owner(question, &self.owner)
+            && let Some(template) = template
+        {
+            self.templates.remove_owner(&template, question);
+        }
+    }
+}
