@@ -281,7 +281,11 @@ fn files_of(
             paths.push(path);
         }
     }
-    paths.sort();
+    // The numbers of a journal have one length, so this is their order too; were they not, it still would be.
+    paths.sort_by(|a, b| {
+        let name = |path: &GuestPath| path.name().map(<[u8]>::len);
+        name(a).cmp(&name(b)).then_with(|| a.cmp(b))
+    });
     Ok(paths)
 }
 
