@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub(crate) mod packages;
+
 use std::sync::Arc;
 
 use dormouse_block::{Error, GuestPath};
@@ -30,7 +32,7 @@ const PROGRAMS: &[&str] = &[
     "getent", "grep", "head", "id", "install", "ln", "ls", "md5sum", "mkdir", "mktemp", "mv", "readlink", "realpath",
     "rm", "rmdir", "run-parts", "sed", "seq", "sh", "sha256sum", "sleep", "sort", "stat", "tac", "tail", "tee",
     "touch", "tr", "true", "uname", "uniq", "update-alternatives", "wc", "which", "xargs", "deb-systemd-helper",
-    "awk", "mawk", "echo", "printf", "test", "[", "env",
+    "awk", "dpkg-maintscript-helper", "mawk", "echo", "printf", "test", "[", "env",
 ];
 
 impl Guests {
@@ -56,12 +58,31 @@ impl Guests {
         Self { tree }
     }
 
-    pub(crate) fn draft(&self) -> Draft {
-        Draft::new(
-            Arc::new(Guest::of(self.tree.clone())),
-            Arc::new(|_, _, _| Err(Error::corrupt("no payloads here"))),
-        )
+    pub(crate) fn guest(&self) -> Arc<Guest> {
+        Arc::new(Guest::of(self.tree.clone()))
     }
+
+    pub(crate) fn draft(&self) -> Draft {
+        draft_over(&self.guest())
+    }
+}
+
+/// A draft over a guest without payloads.
+pub(crate) fn draft_over(guest: &Arc<Guest>) -> Draft {
+    Draft::new(
+        guest.clone(),
+        Arc::new(|_, _, _| Err(Error::corrupt("no payloads here"))),
+    )
+}
+
+/// The call that a step makes.
+pub(crate) fn call_of(step: &packages::Step) -> Call<'_> {
+    let mut call = call(&step.script);
+    call.name = step.name;
+    call.package = &step.package;
+    call.architecture = &step.architecture;
+    call.arguments = step.arguments.clone();
+    call
 }
 
 pub(crate) fn path(text: &str) -> GuestPath {
@@ -163,7 +184,7 @@ pub(crate) fn world_of(status: &str) -> World {
 }
 
 /// Bytes of a file up to which a host folder's files are taken into a test's guest; longer ones are cut to 64.
-const MAX_TAKEN: u64 = 1 << 20;
+const MAX_TAKEN: u64 = 4 << 20;
 
 /// A guest made of a folder of the host.
 pub(crate) fn guest_of(root: &std::path::Path) -> Guests {
