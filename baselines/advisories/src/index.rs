@@ -161,7 +161,7 @@ impl<'a> Draft<'a> {
             10 if field.is("Multi-Arch") => self.multi_arch = MultiArch::parse(field.text()?)?,
             12 if field.is("Architecture") => self.architecture = field.text()?,
             14 if field.is("Installed-Size") => self.installed_size = Some(number()?),
-            25 if field.is("Phased-Update-Percentage") => {
+            24 if field.is("Phased-Update-Percentage") => {
                 let percentage = number()?.min(100);
                 self.phased = Some(u8::try_from(percentage).map_err(|_| bad())?);
             }

@@ -65,13 +65,7 @@ impl HostFile {
             file,
             path: path.to_owned(),
             len,
-            identity: Identity {
-                device: metadata.dev(),
-                inode: metadata.ino(),
-                len,
-                modified: (metadata.mtime(), metadata.mtime_nsec()),
-                changed: (metadata.ctime(), metadata.ctime_nsec()),
-            },
+            identity: identity(&metadata, len),
         })
     }
 
@@ -87,10 +81,37 @@ impl HostFile {
         &self.identity
     }
 
+    /// The state of the file now: it differs from [`HostFile::identity`] when somebody has changed it meanwhile.
+    ///
+    /// # Errors
+    /// `Io` when the host cannot say.
+    pub fn identity_now(&self) -> Result<Identity> {
+        let metadata = self
+            .file
+            .metadata()
+            .map_err(|error| Error::io("cannot look at", error).in_file(self.path.display()))?;
+        let len = if metadata.is_file() {
+            metadata.len()
+        } else {
+            self.len
+        };
+        Ok(identity(&metadata, len))
+    }
+
     /// The open file, for asking the host about locks on it.
     #[must_use]
     pub fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
         std::os::fd::AsFd::as_fd(&self.file)
+    }
+}
+
+fn identity(metadata: &std::fs::Metadata, len: u64) -> Identity {
+    Identity {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        len,
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
     }
 }
 

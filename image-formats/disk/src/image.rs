@@ -207,6 +207,20 @@ impl Chain {
         Ok(None)
     }
 
+    /// The first file that is no longer as it was when it was opened: what was read of it may be torn.
+    ///
+    /// # Errors
+    /// `Io` when the host cannot be asked.
+    pub fn changed(&self) -> Result<Option<&Path>> {
+        for host in &self.hosts {
+            let now = host.identity_now()?;
+            if now != *host.identity() {
+                return Ok(Some(host.path()));
+            }
+        }
+        Ok(None)
+    }
+
     /// Locks every file of the chain against writers that heed QEMU's locks, as a backing file is locked.
     ///
     /// # Errors

@@ -434,6 +434,11 @@ fn reading_everything_leaves_every_file_as_it_was() {
     }
     let _lock = opened.chain().lock().unwrap();
     assert!(before == sums(()));
+    assert_eq!(opened.chain().changed().unwrap(), None);
+    // Whoever writes below us meanwhile is noticed.
+    std::fs::write(at("base.raw"), vec![0; 4 << 20]).unwrap();
+    let changed = opened.chain().changed().unwrap();
+    assert_eq!(changed.unwrap().file_name().unwrap(), "base.raw");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -143,6 +144,8 @@ impl Overlay {
             .read(true)
             .write(true)
             .create_new(true)
+            // Whoever may not read the base may not read its bytes here either.
+            .mode(mode_of(&cold)?)
             .open(&path)
             .map_err(|error| match error.kind() {
                 std::io::ErrorKind::AlreadyExists => exists(&path),
@@ -289,6 +292,17 @@ fn backing_of(cold: &ColdDisk, target: &Path) -> Result<Backing> {
         name,
         format: qemu_name(base.format),
     })
+}
+
+/// The permissions of the base without those to execute; its owner can always read and write the new file.
+fn mode_of(cold: &ColdDisk) -> Result<u32> {
+    let mut mode = 0o666;
+    for file in cold.files() {
+        let metadata = std::fs::metadata(&file.path)
+            .map_err(|error| Error::io("cannot look at", error).in_file(file.path.display()))?;
+        mode &= metadata.permissions().mode();
+    }
+    Ok(mode | 0o600)
 }
 
 /// QEMU's name of a format, where it has another.

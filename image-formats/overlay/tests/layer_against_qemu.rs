@@ -638,3 +638,24 @@ fn a_guest_s_header_under_a_forced_raw_format_stays_data() {
     check(&target);
     assert_eq!(image(&target).files()[1].format, FormatName::RAW);
 }
+
+#[test]
+fn a_private_base_makes_a_private_layer() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let library = Library::new();
+    let base = library.at("base.raw");
+    seed_raw(&base, 1 << 20, 81);
+    for (mode, expected) in [(0o600, 0o600), (0o640, 0o640), (0o444, 0o644)] {
+        std::fs::set_permissions(&base, std::fs::Permissions::from_mode(mode)).unwrap();
+        let target = library.at(&format!("{mode}.qcow2"));
+        Overlay::create(cold(&base, ACTIVE), &target, &OverlayOptions::default())
+            .unwrap()
+            .commit()
+            .unwrap();
+        let found = std::fs::metadata(&target).unwrap().permissions().mode() & 0o777;
+        // The process's own mask may take away more.
+        assert_eq!(found & !expected, 0, "{mode:o} became {found:o}");
+        assert_eq!(found & 0o600, 0o600);
+    }
+}

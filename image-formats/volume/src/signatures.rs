@@ -43,17 +43,6 @@ fn at_page_end(peek: &mut Peek<'_>, magics: &[&[u8]]) -> bool {
 pub(crate) static SIGNATURES: &[Signature] = signatures! {
     // RAID metadata in front: 1.1 at byte 0, 1.2 at byte 4096.
     "linux_raid_member" Layer |p| md_raid(p);
-    "ddf_raid_member" Layer |p| p.ends(512, b"\x11\xde\x11\xde") || p.ends(512, b"\xde\x11\xde\x11");
-    "isw_raid_member" Layer |p| p.ends(1024, b"Intel Raid ISM Cfg Sig. ");
-    "nvidia_raid_member" Layer |p| p.ends(1024, b"NVIDIA");
-    "silicon_medley_raid_member" Layer |p| p.len() > 512 && silicon(p);
-    "hpt37x_raid_member" Layer |p| p.is(9 * 512 + 32, b"\xf0\x16\x78\x5a") || p.is(9 * 512 + 32, b"\xfd\x16\x78\x5a");
-    "hpt45x_raid_member" Layer |p| p.ends(11 * 512, b"\xf3\x16\x78\x5a") || p.ends(11 * 512, b"\xfd\x16\x78\x5a");
-    "lsi_mega_raid_member" Layer |p| p.ends(512, b"$XIDE$");
-    "jmicron_raid_member" Layer |p| p.ends(512, b"JM");
-    "adaptec_raid_member" Layer |p| p.ends(512, b"\x37\xfc\x4d\x1e") || p.ends(512, b"DPTM");
-    "promise_fasttrack_raid_member" Layer |p| promise(p);
-    "via_raid_member" Layer |p| p.ends(512, b"\x55\xaa") && via_checksum(p);
     // Its superblock says that it lies in sector 8; bcachefs began with the same magic.
     "bcache" Layer |p| p.is(0x1018, BCACHE) && p.is(0x1008, &8_u64.to_le_bytes());
     "drbd" Layer |p| drbd(p);
@@ -112,6 +101,18 @@ pub(crate) static SIGNATURES: &[Signature] = signatures! {
     "hfs" Files |p| p.is(1024, b"BD");
     "vfat" Other |p| fat(p);
     "minix" Files |p| minix(p);
+    // Firmware RAID, which machines in images hardly have: a few bytes at the end of a disk, so they are asked about last.
+    "ddf_raid_member" Layer |p| p.ends(512, b"\x11\xde\x11\xde") || p.ends(512, b"\xde\x11\xde\x11");
+    "isw_raid_member" Layer |p| p.ends(1024, b"Intel Raid ISM Cfg Sig. ");
+    "nvidia_raid_member" Layer |p| p.ends(1024, b"NVIDIA");
+    "silicon_medley_raid_member" Layer |p| p.len() > 512 && silicon(p);
+    "hpt37x_raid_member" Layer |p| p.is(9 * 512 + 32, b"\xf0\x16\x78\x5a") || p.is(9 * 512 + 32, b"\xfd\x16\x78\x5a");
+    "hpt45x_raid_member" Layer |p| p.ends(11 * 512, b"\xf3\x16\x78\x5a") || p.ends(11 * 512, b"\xfd\x16\x78\x5a");
+    "lsi_mega_raid_member" Layer |p| p.ends(512, b"$XIDE$");
+    "jmicron_raid_member" Layer |p| p.ends(512, b"JM") && jmicron_checksum(p);
+    "adaptec_raid_member" Layer |p| p.ends(512, b"\x37\xfc\x4d\x1e") || p.ends(512, b"DPTM");
+    "promise_fasttrack_raid_member" Layer |p| promise(p);
+    "via_raid_member" Layer |p| p.ends(512, b"\x55\xaa") && via_checksum(p);
 };
 
 const BCACHE: &[u8] = b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81";
@@ -168,6 +169,18 @@ fn via_checksum(p: &mut Peek<'_>) -> bool {
         return false;
     };
     *sum == rest.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte))
+}
+
+/// The 64 little-endian words of the structure add up to nothing, or to one.
+fn jmicron_checksum(p: &mut Peek<'_>) -> bool {
+    let Some(bytes) = p.len().checked_sub(512).and_then(|at| p.bytes(at, 128)) else {
+        return false;
+    };
+    let words = bytes.as_chunks::<2>().0.iter();
+    let sum = words.fold(0_u16, |sum, word| {
+        sum.wrapping_add(u16::from_le_bytes(*word))
+    });
+    sum <= 1
 }
 
 /// DRBD's internal metadata: 8.x at 4 KiB before the end, its magic 0x3c bytes in.

@@ -1,1 +1,69 @@
 //! Stages, scheduling, state and resume: the only parallel code.
+//!
+//! [`run`] takes a library of machines through eight durable stages: discover, inspect, evaluate, plan, inject, verify,
+//! attest, report. Each stage's result is remembered under everything that went into it, so that running again goes on
+//! where a run was interrupted, and an unchanged machine costs a look-up. [`OpenMachine`] and [`Standard`] serve single
+//! images in the same way.
+//!
+//! Limits: 16 GiB read for inspecting one restore point unless the pipeline says otherwise; 4,000,000 files in a
+//! library; a panic in one point is contained and becomes that point's gap.
+//!
+//! ```no_run
+//! use dormouse_engine::{MachineOptions, OpenMachine};
+//! use dormouse_block::Meter;
+//! use dormouse_disk::LibraryGate;
+//! use std::path::Path;
+//! use std::sync::Arc;
+//!
+//! # fn main() -> dormouse_block::Result<()> {
+//! let options = MachineOptions {
+//!     format: None,
+//!     gate: Arc::new(LibraryGate::new(["/srv/library"])?),
+//!     meter: Meter::unlimited(),
+//! };
+//! let machine = OpenMachine::open("web-01", Path::new("/srv/library/web-01.qcow2"), &options)?;
+//! let inspection = machine.open_point("active")?.inspect();
+//! println!("{}: {}", inspection.at, inspection.power.as_str());
+//! # Ok(()) }
+//! ```
+
+mod attest;
+mod change;
+mod discover;
+pub mod host;
+mod machine;
+mod names;
+mod observer;
+mod patch;
+mod payloads;
+mod pipeline;
+mod report;
+mod run;
+mod staging;
+mod standard;
+mod state;
+mod subjects;
+mod work;
+
+pub use attest::Attestation;
+pub use change::{Action, Changer, Decision, Done, OutputFile, Planner, Verified, judge_image};
+pub use discover::{Found, Library, discover};
+pub use machine::{
+    FileFact, Inspection, Machine, MachineOptions, OpenMachine, OpenPoint, Power, SystemFact,
+    VolumeFact, within,
+};
+pub use observer::{Observer, Silent, StageName};
+pub use patch::{PatchOptions, Patched, patch, patch_once};
+pub use payloads::{PayloadSet, Payloads};
+pub use pipeline::{Inject, Limits, Pipeline, SHIPPED_PIPELINES};
+pub use run::{RunOptions, RunOutcome, run};
+pub use standard::{Standard, StandardOptions};
+pub use report::{MachineResult, PointResult};
+pub use state::{Database, FindingRow, PackageRow, PointRow, RunRow, State, Store, StoreFolder};
+pub use subjects::parse_point;
+
+/// The bounds on each maintainer script.
+#[must_use]
+pub fn script_limits() -> dormouse_scripts::Limits {
+    dormouse_scripts::Limits::default()
+}

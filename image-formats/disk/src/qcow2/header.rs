@@ -175,10 +175,7 @@ impl Header {
         };
         let cluster_size = 1_u64.checked_shl(cluster_bits).unwrap_or(0);
         if version == 3 {
-            if header_length < V3_LENGTH
-                || header_length > cluster_size
-                || header_length % 8 != 0 && header_length > 112
-            {
+            if header_length < V3_LENGTH || header_length > cluster_size {
                 return Err(Error::corrupt(format!(
                     "a header of {header_length} bytes is impossible"
                 )));
@@ -329,10 +326,7 @@ impl Extensions {
         };
         let end = usize::try_from(end).unwrap_or(usize::MAX).min(head.len());
         let head = head.get(..end).unwrap_or_default();
-        let mut at = usize::try_from(from)
-            .ok()
-            .and_then(|from| from.checked_next_multiple_of(8))
-            .ok_or_else(|| Error::corrupt("the header is too long"))?;
+        let mut at = usize::try_from(from).map_err(|_| Error::corrupt("the header is too long"))?;
         // Each step is at least 8 bytes within at most 64 KiB.
         while at.checked_add(8).is_some_and(|next| next <= head.len()) {
             let kind = be_u32(head, at)?;

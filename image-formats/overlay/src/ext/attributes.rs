@@ -81,6 +81,9 @@ impl<D: Device> Core<D> {
                 self.sb.block_size()
             )));
         }
+        if !there.is_empty() && self.space.free_blocks() == 0 {
+            return Err(Error::limit("no space left for extended attributes"));
+        }
         self.drop_attribute_block(record)?;
         let area = record.attribute_area();
         area.fill(0);

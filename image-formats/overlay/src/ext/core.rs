@@ -2,7 +2,7 @@
 
 use dormouse_block::{Error, Result, slice_at};
 use dormouse_filesystem::Time;
-use dormouse_filesystem::ext::inode::Inode;
+use dormouse_filesystem::ext::inode::{self, Inode};
 use dormouse_filesystem::ext::superblock::Superblock;
 
 use super::record::Record;
@@ -36,6 +36,11 @@ impl<D: Device> Core<D> {
 
     /// An inode that is in use, its checksum verified.
     pub(super) fn record(&mut self, number: u32) -> Result<(Record, Inode)> {
+        if number < self.sb.first_inode && number != inode::ROOT {
+            return Err(Error::corrupt(format!(
+                "inode {number} is kept for the filesystem"
+            )));
+        }
         if !self.space.inode_in_use(&self.sb, &mut self.store, number)? {
             return Err(Error::corrupt(format!("inode {number} is not in use")));
         }

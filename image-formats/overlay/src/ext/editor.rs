@@ -59,6 +59,7 @@ pub struct Ext4Editor {
     pub(super) superblock: Vec<u8>,
     pub(super) directories: HashMap<u32, Directory>,
     pub(super) times_given: HashSet<u32>,
+    pub(super) operations: u64,
     staged: HashMap<u64, Content>,
     next_staged: u64,
 }
@@ -108,6 +109,7 @@ impl Ext4Editor {
             superblock: bytes,
             directories: HashMap::new(),
             times_given: HashSet::new(),
+            operations: 0,
             staged: HashMap::new(),
             next_staged: 0,
         })
@@ -166,11 +168,8 @@ impl Editor for Ext4Editor {
     ) -> Result<()> {
         let (parent, name) = self.place(path)?;
         let content = self.read_content(parent, size, content)?;
-        let done = self.put_content(parent, name, attributes, &content);
-        if done.is_err() && self.look_up(parent, name).is_ok_and(|name| name.is_none()) {
-            self.free_content(&content).ok();
-        }
-        done
+        let record = self.new_node(parent, 0x8, attributes);
+        self.put_or_free(record, parent, name, NodeKind::File, &content)
     }
 
     fn stage(&mut self, size: u64, content: &mut dyn Read) -> Result<Staged> {
@@ -221,8 +220,10 @@ impl Editor for Ext4Editor {
             .staged
             .remove(&staged.0)
             .ok_or_else(|| Error::corrupt("nothing is staged under this number"))?;
-        let done = self.put_content(parent, name, attributes, &content);
-        if done.is_err() && self.look_up(parent, name).is_ok_and(|name| name.is_none()) {
+        let record = self.new_node(parent, 0x8, attributes);
+        let done = record
+            .and_then(|record| self.put_content(record, parent, name, NodeKind::File, &content));
+        if done.is_err() {
             self.staged.insert(staged.0, content);
         }
         done
@@ -250,15 +251,16 @@ impl Editor for Ext4Editor {
             return self.publish(record, parent, name, NodeKind::Symlink);
         }
         let size = super::store::len64(target.len());
-        let done = self
-            .core
-            .write_content(record.number, size, &mut &*target)
-            .and_then(|runs| self.set_content(&mut record, &Content { size, runs }));
-        if let Err(error) = done {
-            self.core.release_record(&mut record)?;
-            return Err(error);
+        match self.core.write_content(record.number, size, &mut &*target) {
+            Ok(runs) => {
+                let content = Content { size, runs };
+                self.put_or_free(Ok(record), parent, name, NodeKind::Symlink, &content)
+            }
+            Err(error) => {
+                self.core.release_record(&mut record)?;
+                Err(error)
+            }
         }
-        self.publish(record, parent, name, NodeKind::Symlink)
     }
 
     fn put_special(

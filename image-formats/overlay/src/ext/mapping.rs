@@ -173,6 +173,11 @@ impl<D: Device> Core<D> {
     ) -> Result<()> {
         let mut spare = std::mem::take(&mut mapping.tree);
         spare.reverse();
+        let wanted = self.tree_blocks(mapping);
+        if wanted.saturating_sub(len64(spare.len())) > self.space.free_blocks() {
+            mapping.tree = spare;
+            return Err(Error::limit("no space left for the map of a file"));
+        }
         if self.sb.features.incompat(features::EXTENTS) {
             record.set_flags(record.flags()? | inode::EXTENTS)?;
             self.write_tree(record, mapping, &mut spare)?;
@@ -183,6 +188,29 @@ impl<D: Device> Core<D> {
             self.give_blocks(block, 1)?;
         }
         Ok(())
+    }
+
+    /// Blocks that the map itself takes at most.
+    fn tree_blocks(&self, mapping: &Mapping) -> u64 {
+        let per = u64::from(self.sb.block_size() / 4);
+        let (mut level, per, end) = if self.sb.features.incompat(features::EXTENTS) {
+            // A node holds a third as many extents as a block of numbers, less its header.
+            (len64(mapping.extents.len()), (per / 3).saturating_sub(1), 4)
+        } else {
+            (mapping.data_blocks(), per, 1)
+        };
+        let mut sum = 0_u64;
+        if !self.sb.features.incompat(features::EXTENTS) && level > u64::from(blockmap::DIRECT) {
+            // One block more may be begun at each of the three levels.
+            sum = 3;
+        } else if level <= end || level <= u64::from(blockmap::DIRECT) && end == 1 {
+            return 0;
+        }
+        while level > end {
+            level = level.div_ceil(per.max(2));
+            sum = sum.saturating_add(level);
+        }
+        sum
     }
 
     fn tree_block(&mut self, number: u32, spare: &mut Vec<u64>) -> Result<u64> {

@@ -175,7 +175,7 @@ impl Ext4Editor {
         self.core.write_attributes(record, attributes)
     }
 
-    /// Puts a finished inode under its name; when that fails nothing is left of it.
+    /// Puts a finished inode under its name; when that fails nothing is left of it but blocks of data.
     pub(super) fn publish(
         &mut self,
         mut record: Record,
@@ -185,15 +185,18 @@ impl Ext4Editor {
     ) -> Result<()> {
         self.core.put_record(&mut record)?;
         if let Err(error) = self.enter(parent, name, record.number, kind) {
-            if self
-                .look_up(parent, name)?
-                .is_none_or(|found| found.inode != record.number)
-            {
-                self.core.release_record(&mut record)?;
+            if self.leads_elsewhere(parent, name, record.number)? {
+                self.core.release_but_content(&mut record)?;
             }
             return Err(error);
         }
         Ok(())
+    }
+
+    fn leads_elsewhere(&mut self, parent: u32, name: &[u8], number: u32) -> Result<bool> {
+        Ok(self
+            .look_up(parent, name)?
+            .is_none_or(|found| found.inode != number))
     }
 
     /// Gives a new inode its blocks.
@@ -211,22 +214,54 @@ impl Ext4Editor {
         Ok(())
     }
 
+    /// Makes an inode of these bytes under its name. When that fails the blocks stay the caller's.
     pub(super) fn put_content(
         &mut self,
+        mut record: Record,
         parent: u32,
         name: &[u8],
-        attributes: &Attributes,
+        kind: NodeKind,
         content: &Content,
     ) -> Result<()> {
-        let mut record = self.new_node(parent, 0x8, attributes)?;
         if let Err(error) = self.set_content(&mut record, content) {
-            // The blocks stay the caller's.
-            record.set_flags(0)?;
-            record.set_map(&[])?;
-            self.core.release_record(&mut record)?;
+            self.core.release_but_content(&mut record)?;
             return Err(error);
         }
-        self.publish(record, parent, name, NodeKind::File)
+        self.publish(record, parent, name, kind)
+    }
+
+    /// Makes an inode of these bytes under its name; whether they are used now, and what went wrong.
+    pub(super) fn try_content(
+        &mut self,
+        record: Record,
+        parent: u32,
+        name: &[u8],
+        kind: NodeKind,
+        content: &Content,
+    ) -> (bool, Result<()>) {
+        let number = record.number;
+        let done = self.put_content(record, parent, name, kind, content);
+        let used = done.is_ok() || matches!(self.leads_elsewhere(parent, name, number), Ok(false));
+        (used, done)
+    }
+
+    /// As [`Ext4Editor::try_content`]; bytes that are not used are freed.
+    pub(super) fn put_or_free(
+        &mut self,
+        record: Result<Record>,
+        parent: u32,
+        name: &[u8],
+        kind: NodeKind,
+        content: &Content,
+    ) -> Result<()> {
+        let (used, done) = match record {
+            Ok(record) => self.try_content(record, parent, name, kind, content),
+            Err(error) => (false, Err(error)),
+        };
+        if !used {
+            self.free_content(content)?;
+        }
+        done
     }
 
     pub(super) fn check_room(&self, size: u64) -> Result<()> {
@@ -259,6 +294,10 @@ impl Ext4Editor {
 
     /// Between two operations: what is in memory is bounded.
     pub(super) fn tidy(&mut self) -> Result<()> {
+        self.operations = self.operations.wrapping_add(1);
+        if !self.operations.is_multiple_of(128) {
+            return Ok(());
+        }
         let loaded: usize = self
             .directories
             .values()

@@ -189,6 +189,17 @@ impl<D: Device> Core<D> {
             .give_inode(&self.sb, &mut self.store, record.number, directory)
     }
 
+    /// As [`Core::release_record`], but the blocks of data stay with the caller.
+    pub(super) fn release_but_content(&mut self, record: &mut Record) -> Result<()> {
+        let mapping = self.read_mapping(record)?;
+        for block in &mapping.tree {
+            self.give_blocks(*block, 1)?;
+        }
+        record.set_flags(record.flags()? & !inode::EXTENTS)?;
+        record.set_map(&[])?;
+        self.release_record(record)
+    }
+
     /// Writes `size` bytes that `content` gives into new blocks near inode `near`.
     pub(super) fn write_content(
         &mut self,

@@ -230,7 +230,7 @@ impl Space {
     }
 
     /// Takes `wanted` blocks, near the start of `group` if they are free there, in as few runs as can be found
-    /// without search for the best. What is promised to directories is left unless `promised` is taken.
+    /// without a search for the best. What is promised to directories is left.
     ///
     /// # Errors
     /// `Limit` when there are not enough; then none is taken.
@@ -241,10 +241,10 @@ impl Space {
         near: u32,
         wanted: u64,
     ) -> Result<Vec<Run>> {
-        if wanted > self.free_blocks {
+        if wanted > self.free_blocks() {
             return Err(Error::limit(format!(
                 "no space left: {wanted} blocks are wanted and {} are free",
-                self.free_blocks
+                self.free_blocks()
             )));
         }
         let mut runs: Vec<Run> = Vec::new();

@@ -223,8 +223,14 @@ pub fn unpack(
                     inner: &mut data,
                     sha256: Sha256::new(),
                     md5: md5.then(Md5::new),
+                    failure: None,
                 };
-                sink(head, &mut content)?;
+                let taken = sink(head, &mut content);
+                // What the sink says of a content that would not read is only hearsay.
+                if let Some(failure) = content.failure.take() {
+                    return Err(failure);
+                }
+                taken?;
                 content.drain()?;
                 content_size = content_size.saturating_add(header.size);
                 EntryKind::File {
@@ -333,6 +339,7 @@ struct Content<'a, 'b> {
     inner: &'a mut Tar<'b>,
     sha256: Sha256,
     md5: Option<Md5>,
+    failure: Option<Error>,
 }
 
 impl Content<'_, '_> {
@@ -343,7 +350,9 @@ impl Content<'_, '_> {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(tar::decoding(error)),
+                Err(error) => {
+                    return Err(self.failure.take().unwrap_or_else(|| tar::decoding(error)));
+                }
             }
         }
     }
@@ -351,7 +360,16 @@ impl Content<'_, '_> {
 
 impl Read for Content<'_, '_> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.inner.read(buf)?;
+        let n = match self.inner.read(buf) {
+            Ok(n) => n,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Err(error),
+            Err(error) => {
+                let failure = tar::decoding(error);
+                let told = std::io::Error::other(failure.with_causes());
+                self.failure = Some(failure);
+                return Err(told);
+            }
+        };
         let part = buf.get(..n).unwrap_or_default();
         self.sha256.update(part);
         if let Some(md5) = &mut self.md5 {

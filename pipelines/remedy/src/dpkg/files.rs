@@ -96,6 +96,7 @@ impl Files {
     }
 
     /// The number of a name that has one.
+    #[cfg(test)]
     pub(super) fn known(&self, name: &[u8]) -> Option<Name> {
         self.ids.get(name).copied()
     }

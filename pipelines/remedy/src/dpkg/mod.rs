@@ -432,17 +432,15 @@ impl Session<'_> {
             {
                 continue;
             }
-            for relation in other.relations(RelationField::Conflicts) {
-                let hits = relation.alternatives().iter().any(|alternative| {
-                    alternative.name == control.package()
-                        && alternative.constraint.as_ref().is_none_or(|constraint| {
-                            Version::parse(control.version())
-                                .is_ok_and(|version| constraint.admits(&version))
-                        })
-                });
-                if hits {
-                    return Some(format!("{} conflicts with it", other.name));
-                }
+            let hits = other.conflicts.iter().any(|alternative| {
+                alternative.name == control.package()
+                    && alternative.constraint.as_ref().is_none_or(|constraint| {
+                        Version::parse(control.version())
+                            .is_ok_and(|version| constraint.admits(&version))
+                    })
+            });
+            if hits {
+                return Some(format!("{} conflicts with it", other.name));
             }
         }
         None
@@ -471,21 +469,14 @@ impl Session<'_> {
                 at != except
                     && package.status.state.may_have_files()
                     && package.name != self.package(except).name
-                    && package
-                        .relations(RelationField::Provides)
-                        .iter()
-                        .any(|provided| {
-                            provided.alternatives().iter().any(|provided| {
-                                provided.name == alternative.name
-                                    && match (&alternative.constraint, &provided.constraint) {
-                                        (None, _) => true,
-                                        (Some(wanted), Some(given)) => {
-                                            wanted.admits(&given.version)
-                                        }
-                                        (Some(_), None) => false,
-                                    }
-                            })
-                        })
+                    && package.provides.iter().any(|provided| {
+                        provided.name == alternative.name
+                            && match (&alternative.constraint, &provided.constraint) {
+                                (None, _) => true,
+                                (Some(wanted), Some(given)) => wanted.admits(&given.version),
+                                (Some(_), None) => false,
+                            }
+                    })
             })
         })
     }

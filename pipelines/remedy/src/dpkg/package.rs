@@ -2,7 +2,7 @@
 
 use dormouse_block::{Error, Result};
 use dormouse_packages::dpkg::{
-    Flag, MultiArch, Record, Relation, RelationField, State, Status, Want,
+    Alternative, Flag, MultiArch, Record, Relation, RelationField, State, Status, Want,
 };
 use dormouse_scripts::{ConffileView, PackageView};
 
@@ -85,6 +85,10 @@ pub(super) struct Package {
     pub(super) awaits: Vec<usize>,
     /// Whether the log is to be told of the status.
     pub(super) log_due: bool,
+    /// What `Provides` names.
+    pub(super) provides: Vec<Alternative>,
+    /// What `Conflicts` names.
+    pub(super) conflicts: Vec<Alternative>,
     /// All other fields: canonical name and value.
     fields: Vec<(String, Vec<u8>)>,
     /// The paragraph as it stood, while nothing of it has changed.
@@ -125,7 +129,7 @@ impl Package {
                 .map(ToString::to_string)
                 .unwrap_or_default()
         };
-        Ok(Self {
+        let mut package = Self {
             name: record.name.clone(),
             architecture: record.architecture.clone(),
             same: record.multi_arch == MultiArch::Same,
@@ -137,9 +141,26 @@ impl Package {
             triggers_pending: record.triggers_pending.iter().rev().cloned().collect(),
             awaits: Vec::new(),
             log_due: false,
+            provides: Vec::new(),
+            conflicts: Vec::new(),
             fields,
             raw: (record.triggers_pending.len() < 2).then(|| paragraph.raw().to_vec()),
-        })
+        };
+        package.read_relations();
+        Ok(package)
+    }
+
+    /// Reads the relations that are asked for with every package.
+    fn read_relations(&mut self) {
+        let all = |field| -> Vec<Alternative> {
+            self.relations(field)
+                .iter()
+                .flat_map(|relation| relation.alternatives().iter().cloned())
+                .collect()
+        };
+        let (provides, conflicts) = (all(RelationField::Provides), all(RelationField::Conflicts));
+        self.provides = provides;
+        self.conflicts = conflicts;
     }
 
     /// A package of which nothing is there yet.
@@ -159,6 +180,8 @@ impl Package {
             triggers_pending: Vec::new(),
             awaits: Vec::new(),
             log_due: false,
+            provides: Vec::new(),
+            conflicts: Vec::new(),
             fields: Vec::new(),
             raw: None,
         }
@@ -242,6 +265,7 @@ impl Package {
         self.version = canonical_version(control.version());
         control.architecture().clone_into(&mut self.architecture);
         self.same = control.multi_arch_same();
+        self.read_relations();
         self.touch();
         Ok(())
     }
@@ -368,6 +392,7 @@ impl Package {
         self.awaits = Vec::new();
         // Priority and Section belong to the name, not to what is installed; dpkg drops the record unless it has more.
         self.fields = Vec::new();
+        self.read_relations();
         self.touch();
     }
 }

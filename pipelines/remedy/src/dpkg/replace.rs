@@ -161,9 +161,7 @@ impl Session<'_> {
     fn is_needed(&self, other: usize, work: &Work<'_>) -> bool {
         let gone = self.package(other);
         let mut names: BTreeSet<String> = BTreeSet::from([gone.name.clone()]);
-        for relation in gone.relations(RelationField::Provides) {
-            names.extend(relation.alternatives().iter().map(|one| one.name.clone()));
-        }
+        names.extend(gone.provides.iter().map(|one| one.name.clone()));
         let fields = [
             RelationField::Depends,
             RelationField::PreDepends,

@@ -14,6 +14,8 @@ use dormouse_overlay::{Difference, Draft, DraftNode};
 /// A folder of the host as a tree, listed once.
 pub struct HostTree {
     root: NodeId,
+    /// Whether directories go by one number, for comparing a folder with a copy whose files are the same nodes.
+    blind: bool,
     paths: HashMap<NodeId, PathBuf>,
     children: HashMap<NodeId, Vec<DirEntry>>,
 }
@@ -41,6 +43,7 @@ impl HostTree {
     pub fn read(root: &Path) -> Self {
         let mut tree = Self {
             root: NodeId(fs::symlink_metadata(root).unwrap().ino()),
+            blind: false,
             paths: HashMap::new(),
             children: HashMap::new(),
         };
@@ -66,6 +69,11 @@ impl HostTree {
             tree.children.insert(node, entries);
         }
         tree
+    }
+
+    pub fn without_directory_nodes(mut self) -> Self {
+        self.blind = true;
+        self
     }
 
     fn path(&self, node: NodeId) -> Result<&PathBuf> {
@@ -99,7 +107,11 @@ impl Tree for HostTree {
             nanoseconds: u32::try_from(nanoseconds).unwrap(),
         };
         Ok(Metadata {
-            node,
+            node: if self.blind && metadata.is_dir() {
+                NodeId(0)
+            } else {
+                node
+            },
             kind: kind_of(&metadata),
             mode: u16::try_from(metadata.mode() & 0o7777).unwrap(),
             uid: metadata.uid(),

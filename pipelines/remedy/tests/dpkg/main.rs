@@ -12,4 +12,6 @@
 
 mod cases;
 mod host;
+mod injection;
+mod pairs;
 mod root;

@@ -186,6 +186,13 @@ impl Bench {
             .args(packages));
     }
 
+    /// Installs a package whose dependencies are missing and whose configuration needs no more than dpkg.
+    pub fn force_unpack_without_scripts(&self, package: &Path) {
+        run(dpkg(&self.root())
+            .args(["--force-depends", "--no-triggers", "--install"])
+            .arg(package));
+    }
+
     pub fn copy(&self, name: &str) -> PathBuf {
         let to = self.folder.path().join(name);
         let _ = fs::remove_dir_all(&to);
@@ -205,6 +212,16 @@ pub fn dpkg(root: &Path) -> Command {
             "--force-architecture",
             "--force-script-chrootless",
         ])
+        .arg(format!("--log={}/var/log/dpkg.log", root.display()));
+    command
+}
+
+/// dpkg on a whole system, whose scripts run in it.
+pub fn dpkg_in_chroot(root: &Path) -> Command {
+    let mut command = Command::new("dpkg");
+    command
+        .arg(format!("--root={}", root.display()))
+        .args(["--force-unsafe-io"])
         .arg(format!("--log={}/var/log/dpkg.log", root.display()));
     command
 }

@@ -6,7 +6,8 @@ use super::text::lines;
 use crate::shell::Shell;
 use crate::stop::Run;
 
-const FILE: &[u8] = b"/var/lib/dpkg/diversions";
+/// dpkg's own folder, unless a call names another.
+const ADMIN: &[u8] = b"/var/lib/dpkg";
 
 /// One diversion: whose file, to where, and for the sake of which package (`:` is the administrator).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +17,14 @@ pub(crate) struct Diversion {
     pub(crate) package: Vec<u8>,
 }
 
+/// The diversions in dpkg's own database.
 pub(crate) fn read(shell: &mut Shell<'_>) -> Run<Vec<Diversion>> {
-    let text = shell.files.read(FILE)?.unwrap_or_default();
+    read_from(shell, ADMIN)
+}
+
+fn read_from(shell: &mut Shell<'_>, admin: &[u8]) -> Run<Vec<Diversion>> {
+    let file = [admin, b"/diversions"].concat();
+    let text = shell.files.read(&file)?.unwrap_or_default();
     let all: Vec<&[u8]> = lines(&text).collect();
     Ok(all
         .chunks(3)
@@ -32,7 +39,8 @@ pub(crate) fn read(shell: &mut Shell<'_>) -> Run<Vec<Diversion>> {
         .collect())
 }
 
-fn write(shell: &mut Shell<'_>, diversions: &[Diversion]) -> Run<()> {
+fn write(shell: &mut Shell<'_>, admin: &[u8], diversions: &[Diversion]) -> Run<()> {
+    let file = [admin, b"/diversions"].concat();
     let mut out = Vec::new();
     for diversion in diversions {
         for line in [&diversion.from, &diversion.to, &diversion.package] {
@@ -40,14 +48,14 @@ fn write(shell: &mut Shell<'_>, diversions: &[Diversion]) -> Run<()> {
             out.push(b'\n');
         }
     }
-    let backup = [FILE, b"-old"].concat();
-    if shell.files.exists(FILE, Follow::Links)? {
-        let old = shell.files.read(FILE)?.unwrap_or_default();
+    let backup = [&file[..], b"-old"].concat();
+    if shell.files.exists(&file, Follow::Links)? {
+        let old = shell.files.read(&file)?.unwrap_or_default();
         if shell.files.replace(&backup, old, 0o644, (0, 0))?.is_err() {
             return shell.usage(b"dpkg-divert", "the database cannot be written");
         }
     }
-    if shell.files.replace(FILE, out, 0o644, (0, 0))?.is_err() {
+    if shell.files.replace(&file, out, 0o644, (0, 0))?.is_err() {
         return shell.usage(b"dpkg-divert", "the database cannot be written");
     }
     Ok(())
@@ -67,6 +75,7 @@ pub(crate) fn dpkg_divert(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> 
     let (mut rename, mut quiet, mut test) = (None, false, false);
     let mut package: Option<Vec<u8>> = None;
     let mut target: Option<Vec<u8>> = None;
+    let mut admin = ADMIN.to_vec();
     let mut operands = Vec::new();
     let mut rest = words.get(1..).unwrap_or_default().iter();
     while let Some(word) = rest.next() {
@@ -90,7 +99,9 @@ pub(crate) fn dpkg_divert(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> 
             b"--local" => package = Some(b":".to_vec()),
             b"--package" => package = value.or_else(|| rest.next().cloned()),
             b"--divert" => target = value.or_else(|| rest.next().cloned()),
-            b"--admindir" if value.as_deref() == Some(b"/var/lib/dpkg") => {}
+            b"--admindir" => {
+                admin = value.or_else(|| rest.next().cloned()).unwrap_or_default();
+            }
             word if word.starts_with(b"-") => {
                 return shell.usage(b"dpkg-divert", "the option is not interpreted");
             }
@@ -102,7 +113,7 @@ pub(crate) fn dpkg_divert(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> 
         // dpkg-divert takes the calling script's package unless it is told otherwise.
         own.map_or_else(|| b":".to_vec(), <[u8]>::to_vec)
     });
-    let mut diversions = read(shell)?;
+    let mut diversions = read_from(shell, &admin)?;
     if action == Action::List {
         let patterns: Vec<_> = operands
             .iter()
@@ -182,7 +193,7 @@ pub(crate) fn dpkg_divert(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> 
                 return Ok(status);
             }
             diversions.push(new);
-            write(shell, &diversions)?;
+            write(shell, &admin, &diversions)?;
             Ok(0)
         }
         Action::Remove => {
@@ -208,7 +219,7 @@ pub(crate) fn dpkg_divert(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> 
             if moves && let Some(status) = move_file(shell, &standing.to, &standing.from)? {
                 return Ok(status);
             }
-            write(shell, &diversions)?;
+            write(shell, &admin, &diversions)?;
             Ok(0)
         }
         Action::List => Ok(0),

@@ -11,17 +11,20 @@ mod digest;
 mod divert;
 mod dpkg;
 mod find;
+mod getopt;
 mod grep;
 mod make;
 mod mode;
 mod name;
 mod process;
+mod python;
 mod remove;
 mod sed;
 mod services;
 mod stat;
 mod statoverride;
 mod text;
+mod tmpfiles;
 mod xargs;
 
 use crate::shell::Shell;
@@ -48,6 +51,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("dash", process::sh),
     ("deb-systemd-helper", services::deb_systemd_helper),
     ("deb-systemd-invoke", services::deb_systemd_invoke),
+    ("df", process::df),
     ("diff", digest::compare),
     ("dirname", name::dirname),
     ("dpkg", dpkg::dpkg),
@@ -64,6 +68,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("find", find::find),
     ("gawk", awk::awk),
     ("getent", accounts::getent),
+    ("getopt", getopt::getopt),
     ("grep", grep::grep),
     ("head", text::head),
     ("hostname", process::hostname),
@@ -74,16 +79,19 @@ const COMMANDS: &[(&str, Command)] = &[
     ("killall", process::no_process),
     ("ln", copy::ln),
     ("ls", stat::ls),
+    ("mariadb-admin", process::no_server),
     ("mawk", awk::awk),
     ("md5sum", digest::sum),
     ("mkdir", make::mkdir),
     ("mktemp", make::mktemp),
     ("mv", copy::mv),
+    ("mysqladmin", process::no_server),
     ("nice", xargs::nice),
     ("pgrep", process::no_process),
     ("pidof", process::no_process),
     ("pkill", process::no_process),
     ("printf", process::builtin),
+    ("py3clean", python::py3clean),
     ("readlink", name::readlink),
     ("realpath", name::realpath),
     ("rm", remove::rm),
@@ -96,9 +104,12 @@ const COMMANDS: &[(&str, Command)] = &[
     ("sha256sum", digest::sum),
     ("sleep", process::succeed),
     ("sort", text::sort),
+    ("ss", process::ss),
     ("stat", stat::stat),
     ("sync", process::succeed),
     ("systemctl", services::systemctl),
+    ("systemd-sysusers", tmpfiles::systemd_sysusers),
+    ("systemd-tmpfiles", tmpfiles::systemd_tmpfiles),
     ("tac", text::tac),
     ("tail", text::tail),
     ("tee", text::tee),

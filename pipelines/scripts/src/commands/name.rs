@@ -207,14 +207,19 @@ const REALPATH: Spec = Spec {
 
 pub(crate) fn realpath(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let arguments = arguments::read(shell, words, &REALPATH)?;
-    if arguments.has('s') {
-        return shell.usage(b"realpath", "-s is not interpreted");
+    if arguments.has('s') && arguments.last_of("em") != Some('m') {
+        return shell.usage(b"realpath", "-s is interpreted with -m only");
     }
     let mode = arguments.last_of("em").unwrap_or('f');
     let end: &[u8] = if arguments.has('z') { b"\0" } else { b"\n" };
     let mut status = i32::from(arguments.operands.is_empty());
     for path in &arguments.operands {
-        match canonical(shell, path, mode)? {
+        let found = if arguments.has('s') {
+            Some(lexical(shell.files.cwd.as_bytes(), path))
+        } else {
+            canonical(shell, path, mode)?
+        };
+        match found {
             Some(text) => shell.out(&[&text[..], end].concat())?,
             None => {
                 if !arguments.has('q') {
@@ -225,6 +230,26 @@ pub(crate) fn realpath(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         }
     }
     Ok(status)
+}
+
+/// A path made absolute with `.` and `..` resolved by its letters alone.
+fn lexical(cwd: &[u8], path: &[u8]) -> Vec<u8> {
+    let whole = if path.starts_with(b"/") {
+        path.to_vec()
+    } else {
+        [cwd, b"/", path].concat()
+    };
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in whole.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    [b"/", parts.join(&b'/').as_slice()].concat()
 }
 
 pub(crate) fn which(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {

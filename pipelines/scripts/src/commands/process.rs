@@ -42,6 +42,62 @@ pub(crate) fn no_process(_: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
     Ok(1)
 }
 
+/// `ss`: nothing listens on a sleeping machine.
+pub(crate) fn ss(shell: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
+    shell.out(b"State Recv-Q Send-Q Local Address:Port Peer Address:PortProcess\n")?;
+    Ok(0)
+}
+
+/// Clients such as `mysqladmin`: no server answers.
+pub(crate) fn no_server(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let name = words.first().cloned().unwrap_or_default();
+    if !words.iter().any(|word| word == b"ping" || word == b"shutdown") {
+        return shell.refuse(Reason::Running, &name, "asks a server that is not running");
+    }
+    shell.complain(&name, "connect to server failed")?;
+    Ok(1)
+}
+
+/// `df -P`: the space of the filesystem as the guest left it.
+pub(crate) fn df(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    const DF: Spec = Spec {
+        short: "Pk",
+        long: &[("portability", 'P')],
+        permute: true,
+    };
+    let arguments = arguments::read(shell, words, &DF)?;
+    let [path] = arguments.operands.as_slice() else {
+        return shell.usage(b"df", "one path is interpreted");
+    };
+    if !arguments.has('P') {
+        return shell.usage(b"df", "only the portable form is interpreted");
+    }
+    let Some(found) = shell.files.look(path, dormouse_filesystem::Follow::Links)? else {
+        shell.complain(b"df", "No such file or directory")?;
+        return Ok(1);
+    };
+    let base = shell.files.draft.base();
+    let mount = base
+        .mounts()
+        .iter()
+        .filter(|mount| found.path.starts_with(&mount.at))
+        .max_by_key(|mount| mount.at.as_bytes().len());
+    let Some(mount) = mount else {
+        return shell.usage(b"df", "the filesystem is not known");
+    };
+    let info = mount.tree.info();
+    let (total, free) = (info.size / 1024, info.free / 1024);
+    let used = total.saturating_sub(free);
+    let percent = used.saturating_mul(100).div_ceil(total.max(1));
+    let line = format!(
+        "Filesystem     1024-blocks    Used Available Capacity Mounted on\n{} {total} {used} {free} {percent}% {}\n",
+        if mount.volume.is_empty() { "/dev/root" } else { &mount.volume },
+        mount.at
+    );
+    shell.out(line.as_bytes())?;
+    Ok(0)
+}
+
 pub(crate) fn uname(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let machine = match shell.world.architecture.as_str() {
         "amd64" => "x86_64",

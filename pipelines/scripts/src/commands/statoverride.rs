@@ -8,7 +8,8 @@ use crate::shell::Shell;
 use crate::shell::pattern::Pattern;
 use crate::stop::Run;
 
-const FILE: &[u8] = b"/var/lib/dpkg/statoverride";
+/// dpkg's own folder, unless a call names another.
+const ADMIN: &[u8] = b"/var/lib/dpkg";
 
 struct Override {
     user: Vec<u8>,
@@ -23,8 +24,8 @@ impl Override {
     }
 }
 
-fn read(shell: &mut Shell<'_>) -> Run<Vec<Override>> {
-    let text = shell.files.read(FILE)?.unwrap_or_default();
+fn read(shell: &mut Shell<'_>, file: &[u8]) -> Run<Vec<Override>> {
+    let text = shell.files.read(file)?.unwrap_or_default();
     Ok(lines(&text)
         .filter_map(|line| {
             let mut words = line.splitn(4, |&byte| byte == b' ').map(<[u8]>::to_vec);
@@ -38,16 +39,16 @@ fn read(shell: &mut Shell<'_>) -> Run<Vec<Override>> {
         .collect())
 }
 
-fn write(shell: &mut Shell<'_>, overrides: &[Override]) -> Run<()> {
+fn write(shell: &mut Shell<'_>, file: &[u8], overrides: &[Override]) -> Run<()> {
     let text: Vec<u8> = overrides.iter().flat_map(Override::line).collect();
-    if shell.files.exists(FILE, Follow::Links)? {
-        let old = shell.files.read(FILE)?.unwrap_or_default();
-        let backup = [FILE, b"-old"].concat();
+    if shell.files.exists(file, Follow::Links)? {
+        let old = shell.files.read(file)?.unwrap_or_default();
+        let backup = [file, b"-old"].concat();
         if shell.files.replace(&backup, old, 0o644, (0, 0))?.is_err() {
             return shell.usage(b"dpkg-statoverride", "the database cannot be written");
         }
     }
-    if shell.files.replace(FILE, text, 0o644, (0, 0))?.is_err() {
+    if shell.files.replace(file, text, 0o644, (0, 0))?.is_err() {
         return shell.usage(b"dpkg-statoverride", "the database cannot be written");
     }
     Ok(())
@@ -60,7 +61,9 @@ fn normal(path: &[u8]) -> Vec<u8> {
 pub(crate) fn dpkg_statoverride(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let (mut action, mut update, mut force, mut quiet) = (None, false, false, false);
     let mut operands = Vec::new();
-    for word in words.get(1..).unwrap_or_default() {
+    let mut admin = ADMIN.to_vec();
+    let mut rest = words.get(1..).unwrap_or_default().iter();
+    while let Some(word) = rest.next() {
         match word.as_slice() {
             b"--add" | b"--remove" | b"--list" => action = Some(word.clone()),
             b"--update" => update = true,
@@ -68,14 +71,18 @@ pub(crate) fn dpkg_statoverride(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run
                 force = true;
             }
             b"--quiet" => quiet = true,
-            b"--admindir=/var/lib/dpkg" => {}
+            b"--admindir" => admin = rest.next().cloned().unwrap_or_default(),
+            word if word.starts_with(b"--admindir=") => {
+                admin = word.get(b"--admindir=".len()..).unwrap_or_default().to_vec();
+            }
             word if word.starts_with(b"--") => {
                 return shell.usage(b"dpkg-statoverride", "the option is not interpreted");
             }
             word => operands.push(word.to_vec()),
         }
     }
-    let mut overrides = read(shell)?;
+    let file = [&admin[..], b"/statoverride"].concat();
+    let mut overrides = read(shell, &file)?;
     match (action.as_deref(), operands.as_slice()) {
         (Some(b"--list"), patterns) => {
             let patterns: Vec<Pattern> = patterns.iter().map(|text| Pattern::plain(&normal(text))).collect();
@@ -141,7 +148,7 @@ pub(crate) fn dpkg_statoverride(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run
                 mode: format!("{bits:o}").into_bytes(),
                 path,
             });
-            write(shell, &overrides)?;
+            write(shell, &file, &overrides)?;
             Ok(0)
         }
         (Some(b"--remove"), [path]) => {
@@ -153,7 +160,7 @@ pub(crate) fn dpkg_statoverride(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run
                 return Ok(if force { 0 } else { 2 });
             };
             overrides.remove(known);
-            write(shell, &overrides)?;
+            write(shell, &file, &overrides)?;
             Ok(0)
         }
         _ => shell.usage(b"dpkg-statoverride", "the call is not interpreted"),

@@ -179,7 +179,7 @@ pub(crate) fn wc(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
 }
 
 const SORT: Spec = Spec {
-    short: "urnfbVk:t:o:cszdhM",
+    short: "urngfbVk:t:o:cszdhM",
     long: &[
         ("unique", 'u'),
         ("reverse", 'r'),
@@ -208,6 +208,9 @@ pub(crate) fn sort(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         return shell.usage(b"sort", "-b, -c, -d, -h, -M, -V and -z are not interpreted");
     }
     let mut keys = Vec::new();
+    if arguments.has('g') && arguments.has('k') {
+        return shell.usage(b"sort", "-g with keys is not interpreted");
+    }
     for text in arguments.values('k') {
         match key(text, &arguments) {
             Some(key) => keys.push(key),
@@ -218,7 +221,7 @@ pub(crate) fn sort(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         keys.push(Key {
             start: 0,
             end: None,
-            numeric: arguments.has('n'),
+            numeric: arguments.has('n') || arguments.has('g'),
             reverse: arguments.has('r'),
         });
     }
@@ -233,6 +236,11 @@ pub(crate) fn sort(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     }
     let count = u64::try_from(all.len()).unwrap_or(u64::MAX);
     shell.files.budget.step(count.saturating_mul(20))?;
+    // General numbers are interpreted where they are plain ones.
+    let plain = |line: &Vec<u8>| line.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    if arguments.has('g') && !all.iter().all(plain) {
+        return shell.usage(b"sort", "-g of such numbers is not interpreted");
+    }
     let fold = arguments.has('f');
     let by_keys = |a: &Vec<u8>, b: &Vec<u8>| {
         for key in &keys {

@@ -32,7 +32,7 @@ const PROGRAMS: &[&str] = &[
     "getent", "grep", "head", "id", "install", "ln", "ls", "md5sum", "mkdir", "mktemp", "mv", "readlink", "realpath",
     "rm", "rmdir", "run-parts", "sed", "seq", "sh", "sha256sum", "sleep", "sort", "stat", "tac", "tail", "tee",
     "touch", "tr", "true", "uname", "uniq", "update-alternatives", "wc", "which", "xargs", "deb-systemd-helper",
-    "awk", "dpkg-maintscript-helper", "mawk", "echo", "printf", "test", "[", "env",
+    "awk", "dpkg-maintscript-helper", "getopt", "mawk", "echo", "printf", "test", "[", "env",
 ];
 
 impl Guests {

@@ -154,4 +154,36 @@ impl Group {
         }
         out
     }
+
+    /// What `--display` prints.
+    pub(super) fn display(&self, current: Option<&[u8]>) -> Vec<u8> {
+        let mode: &[u8] = if self.manual { b" - manual mode\n" } else { b" - auto mode\n" };
+        let mut out = [&self.name[..], mode].concat();
+        match self.best() {
+            Some(best) => {
+                out.extend_from_slice(&[b"  link best version is ", &best.path[..], b"\n"].concat());
+            }
+            None => out.extend_from_slice(b"  link best version not available\n"),
+        }
+        match current {
+            Some(current) => {
+                out.extend_from_slice(&[b"  link currently points to ", current, b"\n"].concat());
+            }
+            None => out.extend_from_slice(b"  link currently absent\n"),
+        }
+        out.extend_from_slice(&[b"  link ", &self.name[..], b" is ", &self.link, b"\n"].concat());
+        for slave in &self.slaves {
+            out.extend_from_slice(&[b"  slave ", &slave.name[..], b" is ", &slave.link, b"\n"].concat());
+        }
+        for choice in &self.choices {
+            out.extend_from_slice(&choice.path);
+            out.extend_from_slice(format!(" - priority {}\n", choice.priority).as_bytes());
+            for slave in &self.slaves {
+                if let Some(file) = choice.slaves.get(&slave.name) {
+                    out.extend_from_slice(&[b"  slave ", &slave.name[..], b": ", file, b"\n"].concat());
+                }
+            }
+        }
+        out
+    }
 }

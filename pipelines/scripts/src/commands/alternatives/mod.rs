@@ -52,7 +52,7 @@ pub(crate) fn update_alternatives(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> R
                 request.action = word.clone();
                 request.operands = take(2);
             }
-            b"--auto" | b"--query" | b"--list" | b"--remove-all" => {
+            b"--auto" | b"--query" | b"--display" | b"--list" | b"--remove-all" => {
                 request.action = word.clone();
                 request.operands = take(1);
             }
@@ -104,6 +104,11 @@ pub(crate) fn update_alternatives(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> R
         }
         b"--query" => {
             let text = group.query(current.as_deref());
+            shell.out(&text)?;
+            Ok(0)
+        }
+        b"--display" => {
+            let text = group.display(current.as_deref());
             shell.out(&text)?;
             Ok(0)
         }

@@ -433,7 +433,7 @@ impl Parser<'_> {
             b't' => return Ok(Raw::Branch(self.branch_label(), true)),
             b':' => return Ok(Raw::Label(self.label())),
             b'a' | b'i' | b'c' => {
-                let text = self.inserted()?;
+                let text = self.inserted(command)?;
                 return Ok(Raw::Done(match command {
                     b'a' => Action::Append(text),
                     b'i' => Action::Insert(text),
@@ -465,8 +465,9 @@ impl Parser<'_> {
     }
 
     /// The text of `a`, `i` and `c`: on the same line, or after a backslash and a newline.
-    fn inserted(&mut self) -> Parsed<Vec<u8>> {
+    fn inserted(&mut self, command: u8) -> Parsed<Vec<u8>> {
         self.skip(b" \t");
+        let escaped = self.peek() == Some(b'\\');
         if self.peek() == Some(b'\\') {
             self.at = self.at.saturating_add(1);
             let before = self.at;
@@ -497,6 +498,10 @@ impl Parser<'_> {
             }
         }
         if out.is_empty() {
+            // "$a\\" only ends a last line that lacks its newline.
+            if escaped && command == b'a' {
+                return Ok(out);
+            }
             return Err(Flaw::Bad("expected \\ after `a', `c' or `i'".into()));
         }
         out.push(b'\n');

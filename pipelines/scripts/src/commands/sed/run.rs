@@ -135,6 +135,12 @@ impl<'p> State<'p> {
 
     fn flush_appended(&mut self) {
         for text in std::mem::take(&mut self.appended) {
+            if text.is_empty() {
+                if std::mem::take(&mut self.missing_newline) {
+                    self.out.push(b'\n');
+                }
+                continue;
+            }
             let text = text.strip_suffix(b"\n").unwrap_or(&text).to_vec();
             self.print(&text, true);
         }

@@ -1,0 +1,54 @@
+# Everything a user or a developer does by hand, in one place. `make demo` and `make test` need a Debian machine with
+# Rust; they install the rest themselves.
+
+CARGO ?= cargo
+DEMO := target/demo
+LIBRARY := $(DEMO)/library
+MIRROR := $(DEMO)/mirror
+DORMOUSE := target/release/dormouse
+
+.PHONY: demo test library lint unit scenario deny doc bench fuzz clean-demo
+
+demo: ## build a library of real machines, run the demo pipeline on it, and say where the results are
+	@echo "make demo installs what is missing of: mmdebstrap, qemu, e2fsprogs, dosfstools, mtools (with apt-get),"
+	@echo "downloads Debian packages, and writes below $(CURDIR)/target only."
+	@tests/guests/prerequisites.sh demo
+	@$(MAKE) --no-print-directory library
+	$(CARGO) build --release --locked
+	@tests/demo.sh $(DORMOUSE) $(DEMO)
+
+library: ## the demo's machines and the mirror beside them (minutes the first time, nothing after)
+	@tests/guests/library.sh $(LIBRARY)
+	@tests/guests/mirror.sh $(MIRROR) $(LIBRARY).facts/status
+
+test: ## install what the tests need and run all of them
+	@tests/guests/prerequisites.sh demo test
+	@$(MAKE) --no-print-directory lint deny unit library doc scenario
+
+lint:
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+deny: ## licences, sources and duplicates of every dependency
+	@tests/deny.sh
+
+unit:
+	$(CARGO) test --workspace --locked --no-fail-fast
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+scenario: ## the whole program on real machines, against qemu, e2fsck, dpkg, apt and openssl
+	$(CARGO) build --release --locked
+	@tests/scenario.sh $(DORMOUSE) $(DEMO)
+
+bench: ## ratios against root's own way, in one run; writes tests/bench/RESULTS.md
+	@tests/guests/prerequisites.sh demo test bench
+	$(CARGO) build --release --locked
+	@tests/bench/all.sh target/guests
+
+fuzz: ## seeded mutation fuzzing of every parser, longer than in `make test`
+	DORMOUSE_FUZZ_SECONDS=$${DORMOUSE_FUZZ_SECONDS:-120} $(CARGO) test --workspace --release --locked mutat -- --nocapture
+
+clean-demo:
+	rm -rf $(DEMO)

@@ -1,0 +1,445 @@
+//! A plan carried out on a new image.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dormouse_advisories::Repository;
+use dormouse_block::{Digest, Error, GuestPath, Meter, Result};
+use dormouse_disk::{FormatName, LibraryGate};
+use dormouse_filesystem::{Follow, Guest};
+use dormouse_overlay::{
+    ColdDisk, Content, Device, DeviceWindow, Difference, DraftNode, Editor, Evidence, Existing,
+    Output, Overlay, OverlayOptions, Packing, PayloadReader, Staged, Supply, apply,
+};
+use dormouse_overlay::ext::{self, Ext4Editor};
+use dormouse_remedy::deb::Unpacked;
+use dormouse_remedy::{
+    Injected, Injection, Materials, Plan, Verification, WHOLE_PACKAGE, draft_injection, verify,
+};
+use jiff::Timestamp;
+
+use crate::change::guest_time;
+use crate::payloads::{PayloadSet, open};
+use crate::staging::stage_all;
+use crate::{MachineOptions, OpenMachine, OpenPoint};
+
+/// Bytes of package files that are wanted in more than one place and kept in memory for that.
+const MAX_REPEATED: u64 = 256 << 20;
+
+/// How a patched image is made.
+#[derive(Debug, Clone)]
+pub struct PatchOptions {
+    /// Where it goes.
+    pub target: PathBuf,
+    /// Whether it is whole, in the place of an overlay on the image that is patched.
+    pub standalone: bool,
+    /// Whether it takes the place of what is there.
+    pub replace: bool,
+    /// The time of every change in the guest.
+    pub now: Timestamp,
+}
+
+/// A patched image that was written, verified and published.
+#[derive(Debug, Clone)]
+pub struct Patched {
+    /// Its bytes.
+    pub bytes: u64,
+    /// What was injected.
+    pub injection: Injection,
+    /// That it is what was planned.
+    pub verification: Verification,
+}
+
+pub(crate) type SharedEditor = Arc<Mutex<Ext4Editor>>;
+
+/// An overlay with an editor for each mount of its guest that can be edited.
+pub(crate) struct Bench {
+    overlay: Arc<Overlay>,
+    pub(crate) guest: Arc<Guest>,
+    pub(crate) editors: Vec<Option<SharedEditor>>,
+}
+
+/// Locks an editor; one that panicked half-way is never committed, so its state does not matter.
+pub(crate) fn lock(editor: &SharedEditor) -> MutexGuard<'_, Ext4Editor> {
+    editor.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Bench {
+    fn open(machine: &OpenMachine, point: &OpenPoint, options: &PatchOptions) -> Result<Self> {
+        let guest = Arc::new(point.only_guest()?.clone());
+        let cold = ColdDisk::prove(machine.image(), &point.info.id, &Evidence::default())?;
+        let overlay = Overlay::create(
+            cold,
+            &options.target,
+            &OverlayOptions {
+                output: if options.standalone {
+                    Output::Standalone { packing: Packing::Plain }
+                } else {
+                    Output::Overlay
+                },
+                existing: if options.replace { Existing::Replace } else { Existing::Keep },
+            },
+        )?;
+        let overlay = Arc::new(overlay);
+        let mut editors = Vec::new();
+        for mount in guest.mounts() {
+            let kind = mount.tree.info().kind;
+            if !kind.starts_with("ext") {
+                editors.push(None);
+                continue;
+            }
+            let (start, size) = place(point, &mount.volume)?;
+            let window: Arc<dyn Device> = Arc::new(DeviceWindow::new(overlay.clone(), start, size)?);
+            let editor = Ext4Editor::open(
+                window,
+                ext::Options {
+                    now: guest_time(options.now),
+                },
+            )?;
+            editors.push(Some(Arc::new(Mutex::new(editor))));
+        }
+        Ok(Self {
+            overlay,
+            guest,
+            editors,
+        })
+    }
+
+    /// Refuses a plan that will not fit before anything of it is written.
+    fn check_room(&self, plan: &Plan) -> Result<()> {
+        let free: u64 = self
+            .editors
+            .iter()
+            .flatten()
+            .map(|editor| lock(editor).free_bytes())
+            .fold(0, u64::saturating_add);
+        if plan.expected_bytes > free {
+            return Err(Error::limit(format!(
+                "the packages unpack to {} bytes and its filesystems have {free} left; enlarge the disk first",
+                plan.expected_bytes
+            )));
+        }
+        Ok(())
+    }
+
+    fn publish(self, machine: &OpenMachine, options: &PatchOptions, injected: Injected) -> Result<Patched> {
+        let Self {
+            overlay,
+            guest,
+            editors,
+        } = self;
+        for editor in editors.into_iter().flatten() {
+            let editor = Arc::try_unwrap(editor)
+                .map_err(|_| Error::corrupt("an editor is still in use"))?
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner);
+            Box::new(editor).finish()?;
+        }
+        let overlay = Arc::try_unwrap(overlay).map_err(|_| Error::corrupt("the overlay is still in use"))?;
+        let injection = injected.injection;
+        drop(injected.draft);
+        let mut verification = None;
+        let published = overlay.commit_verified(|partial| {
+            let checked = look_again(machine, partial, options, &guest, &injection)?;
+            if !checked.passed {
+                let first = checked.deviations.first().map(|deviation| {
+                    let at = deviation.path.as_ref().map(|path| format!("{path} ")).unwrap_or_default();
+                    format!("{at}{}", deviation.what)
+                });
+                return Err(Error::corrupt(format!(
+                    "the patched image is not what was planned in {} places: {}",
+                    checked.deviations.len(),
+                    first.unwrap_or_default()
+                )));
+            }
+            verification = Some(checked);
+            Ok(())
+        })?;
+        let verification = verification.ok_or_else(|| Error::corrupt("the image was not verified"))?;
+        Ok(Patched {
+            bytes: published.bytes,
+            injection,
+            verification,
+        })
+    }
+}
+
+/// Where on the disk a volume lies, through the volumes that hold it.
+fn place(point: &OpenPoint, volume: &str) -> Result<(u64, u64)> {
+    let mut name = volume.to_owned();
+    let mut start = 0_u64;
+    let mut size = None;
+    // Volumes lie in disks, directly or through a volume of the same list; the depth is bounded by the list.
+    for _ in 0..=point.volumes.len() {
+        let Some((found, _)) = point.volumes.iter().find(|(found, _)| found.info.name == name) else {
+            break;
+        };
+        size.get_or_insert(found.info.size);
+        start = start.saturating_add(found.info.start);
+        if found.info.parent == name {
+            break;
+        }
+        name.clone_from(&found.info.parent);
+    }
+    let size = size.ok_or_else(|| Error::unsupported(format!("volume {volume} cannot be edited in place")))?;
+    Ok((start, size))
+}
+
+/// Opens the partial image through the read path and holds it against what was injected.
+fn look_again(
+    machine: &OpenMachine,
+    partial: &Path,
+    options: &PatchOptions,
+    base: &Guest,
+    injection: &Injection,
+) -> Result<Verification> {
+    let folder = |path: &Path| match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let folders = machine.files().iter().map(|file| folder(&file.path));
+    let gate = LibraryGate::new(folders.chain([folder(&options.target)]))?;
+    let written = OpenMachine::open(
+        &machine.name,
+        partial,
+        &MachineOptions {
+            format: Some(FormatName::QCOW2),
+            gate: Arc::new(gate),
+            meter: Meter::unlimited(),
+        },
+    )?;
+    let point = written.open_point(dormouse_disk::ACTIVE)?;
+    verify(base, point.only_guest()?, injection)
+}
+
+/// Carries a plan out on a new image, with package files that were unpacked before.
+///
+/// # Errors
+/// `Denied` for a point that must not be changed, `Limit` where the packages do not fit, `Unsupported` for what cannot
+/// be edited; nothing is left under the target's name then.
+pub fn patch(
+    machine: &OpenMachine,
+    point: &str,
+    plan: &Plan,
+    options: &PatchOptions,
+    set: &PayloadSet,
+) -> Result<Patched> {
+    let point = machine.open_point(point)?;
+    let bench = Bench::open(machine, &point, options)?;
+    bench.check_room(plan)?;
+    let unpacked = set.unpacked();
+    let injected = draft(plan, &bench, &unpacked, set.reader(), options)?;
+    {
+        let draft = &injected.draft;
+        let mut supply =
+            |_: usize, content: &Content| -> Result<Supply<'_>> { Ok(Supply::Reader(draft.open(content)?)) };
+        carry_out(&bench, &draft.differences()?, &mut supply)?;
+    }
+    bench.publish(machine, options, injected)
+}
+
+fn draft(
+    plan: &Plan,
+    bench: &Bench,
+    unpacked: &BTreeMap<Digest, Arc<Unpacked>>,
+    payloads: PayloadReader,
+    options: &PatchOptions,
+) -> Result<Injected> {
+    draft_injection(
+        plan,
+        &Materials {
+            guest: bench.guest.clone(),
+            unpacked,
+            payloads,
+            now: options.now,
+            limits: dormouse_scripts::Limits::default(),
+        },
+    )
+}
+
+fn carry_out<'s>(
+    bench: &Bench,
+    differences: &BTreeMap<GuestPath, Difference>,
+    supply: &mut dyn FnMut(usize, &Content) -> Result<Supply<'s>>,
+) -> Result<()> {
+    let mut guards: Vec<Option<MutexGuard<'_, Ext4Editor>>> = bench
+        .editors
+        .iter()
+        .map(|editor| editor.as_ref().map(lock))
+        .collect();
+    let mut editors: Vec<Option<&mut dyn Editor>> = guards
+        .iter_mut()
+        .map(|guard| guard.as_mut().map(|guard| &mut **guard as &mut dyn Editor))
+        .collect();
+    apply(&bench.guest, differences, &mut editors, supply)?;
+    Ok(())
+}
+
+/// Carries a plan out on a new image, unpacking each package file once, straight into it.
+///
+/// # Errors
+/// As [`patch`], and package files that are missing or not what their index says.
+pub fn patch_once(
+    machine: &OpenMachine,
+    point: &str,
+    plan: &Plan,
+    options: &PatchOptions,
+    repositories: &[Repository],
+    jobs: usize,
+) -> Result<Patched> {
+    let point = machine.open_point(point)?;
+    let bench = Bench::open(machine, &point, options)?;
+    bench.check_room(plan)?;
+    let staged = Arc::new(stage_all(&bench, plan, repositories, jobs)?);
+    let unpacked = staged.unpacked.clone();
+    let injected = draft(plan, &bench, &unpacked, staged_reader(&bench, &staged), options)?;
+    let differences = injected.draft.differences()?;
+    let repeated = repeated(&injected, &differences)?;
+    {
+        let draft = &injected.draft;
+        let mut taken: HashMap<(Digest, u64), ()> = HashMap::new();
+        let mut supply = |mount: usize, content: &Content| -> Result<Supply<'_>> {
+            let Content::Payload { payload, offset, .. } = content else {
+                return Ok(Supply::Reader(draft.open(content)?));
+            };
+            if *offset == WHOLE_PACKAGE {
+                return Ok(Supply::Reader(draft.open(content)?));
+            }
+            let key = (*payload, *offset);
+            if let Some(bytes) = repeated.get(&key)
+                && taken.insert(key, ()).is_some()
+            {
+                return Ok(Supply::Reader(Box::new(std::io::Cursor::new(bytes.clone()))));
+            }
+            match staged.files.get(&key) {
+                Some((on, staged)) if *on == mount => Ok(Supply::Staged(*staged)),
+                _ => Err(Error::unsupported(
+                    "a file of a package moved to another filesystem than its folder was on",
+                )),
+            }
+        };
+        carry_out(&bench, &differences, &mut supply)?;
+    }
+    let injected = Injected {
+        draft: dormouse_overlay::Draft::new(bench.guest.clone(), Arc::new(|_, _, _| Err(Error::cancelled()))),
+        injection: injected.injection,
+    };
+    drop(staged);
+    bench.publish(machine, options, injected)
+}
+
+/// The bytes of payload files that are put in more than one place: staged bytes can be put once.
+fn repeated(
+    injected: &Injected,
+    differences: &BTreeMap<GuestPath, Difference>,
+) -> Result<HashMap<(Digest, u64), Arc<[u8]>>> {
+    let mut uses: HashMap<(Digest, u64), (u32, Content)> = HashMap::new();
+    for difference in differences.values() {
+        if let Difference::Put {
+            node: DraftNode::File(content @ Content::Payload { payload, offset, .. }),
+            link_to: None,
+            ..
+        } = difference
+            && *offset != WHOLE_PACKAGE
+        {
+            let entry = uses.entry((*payload, *offset)).or_insert_with(|| (0, content.clone()));
+            entry.0 = entry.0.saturating_add(1);
+        }
+    }
+    let mut bytes = 0_u64;
+    let mut repeated = HashMap::new();
+    for (key, (count, content)) in uses {
+        if count < 2 {
+            continue;
+        }
+        bytes = bytes.saturating_add(content.size());
+        if bytes > MAX_REPEATED {
+            return Err(Error::limit("more than 256 MiB of package files are wanted in several places"));
+        }
+        let mut held = Vec::new();
+        injected
+            .draft
+            .open(&content)?
+            .take(content.size())
+            .read_to_end(&mut held)
+            .map_err(|error| Error::io("cannot read what was staged", error))?;
+        repeated.insert(key, Arc::from(held));
+    }
+    Ok(repeated)
+}
+
+/// What [`stage_all`] wrote.
+pub(crate) struct StagedSet {
+    /// What is in the package files, by digest.
+    pub(crate) unpacked: BTreeMap<Digest, Arc<Unpacked>>,
+    /// Where each file's bytes are: the mount and the editor's handle, by package file and offset.
+    pub(crate) files: HashMap<(Digest, u64), (usize, Staged)>,
+    /// The package files themselves.
+    pub(crate) packages: BTreeMap<Digest, dormouse_advisories::VerifiedPayload>,
+}
+
+fn staged_reader(bench: &Bench, staged: &Arc<StagedSet>) -> PayloadReader {
+    let staged = staged.clone();
+    let editors: Vec<Option<SharedEditor>> = bench.editors.clone();
+    Arc::new(move |payload, offset, size| {
+        if offset == WHOLE_PACKAGE {
+            let package = staged
+                .packages
+                .get(&payload)
+                .ok_or_else(|| Error::corrupt("a package file that was not unpacked"))?;
+            return Ok(Box::new(package.reader().take(size)) as Box<dyn Read>);
+        }
+        let missing = || Error::corrupt("a file of a package that was not staged");
+        let (mount, handle) = staged.files.get(&(payload, offset)).copied().ok_or_else(missing)?;
+        let editor = editors.get(mount).cloned().flatten().ok_or_else(missing)?;
+        Ok(Box::new(StagedReader {
+            editor,
+            staged: handle,
+            offset: 0,
+        }) as Box<dyn Read>)
+    })
+}
+
+struct StagedReader {
+    editor: SharedEditor,
+    staged: Staged,
+    offset: u64,
+}
+
+impl Read for StagedReader {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = lock(&self.editor)
+            .read_staged(self.staged, self.offset, buf)
+            .map_err(std::io::Error::other)?;
+        self.offset = self.offset.saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
+        Ok(n)
+    }
+}
+
+/// The mount on which a file of a package will stand: that of the nearest folder above it that is there.
+pub(crate) fn mount_for(guest: &Guest, path: &GuestPath) -> Result<usize> {
+    let mut here = path.parent();
+    while let Some(folder) = here {
+        if let Some(found) = guest.resolve(&folder, Follow::Links)? {
+            return Ok(found.mount);
+        }
+        here = folder.parent();
+    }
+    Ok(0)
+}
+
+/// Opens the package file of each planned package, verified.
+///
+/// # Errors
+/// One that is missing or is not what its index says.
+pub(crate) fn verified(
+    plan: &Plan,
+    repositories: &[Repository],
+) -> Result<BTreeMap<Digest, dormouse_advisories::VerifiedPayload>> {
+    plan.packages
+        .iter()
+        .map(|package| Ok((package.payload, open(repositories, package)?)))
+        .collect()
+}

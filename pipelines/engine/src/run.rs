@@ -1,0 +1,571 @@
+//! A run: a library taken through all stages, in parallel, resumable.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use dormouse_block::{Digest, Error, Gap, Identity, Locator, Meter, Result};
+use dormouse_disk::{Gate, LibraryGate, PointInfo};
+use dormouse_evidence::{REPORT_FORMATS, RunReport, Signer};
+use dormouse_policy::Assessment;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
+
+use crate::attest::{Attestation, attest};
+use crate::change::{Changer, Decision, Done, Verified};
+use crate::report::{MachineResult, PointResult};
+use crate::work::{Work, contained, ends_the_run};
+use crate::{
+    Found, Inspection, Machine, MachineOptions, Observer, OpenMachine, Pipeline, RunRow, StageName,
+    Standard, StandardOptions, State, discover, host,
+};
+
+/// What a run is told.
+pub struct RunOptions {
+    /// The pipeline.
+    pub pipeline: Pipeline,
+    /// The folder of images.
+    pub library: PathBuf,
+    /// Where results go.
+    pub output: PathBuf,
+    /// Repositories in the place of the pipeline's.
+    pub repositories: Vec<PathBuf>,
+    /// A keyring in the place of the pipeline's.
+    pub keyring: Option<PathBuf>,
+    /// A baseline in the place of the pipeline's.
+    pub baseline: Option<String>,
+    /// Folders that backing files may come from, beside the library and the pipeline's.
+    pub allow_backing: Vec<PathBuf>,
+    /// The instant to judge at; an unfinished run's own, else `now`, unless said.
+    pub as_of: Option<Timestamp>,
+    /// The instant at which the run was started.
+    pub now: Timestamp,
+    /// Restore points worked on at a time; as many as there are processors unless said.
+    pub jobs: Option<usize>,
+    /// Name and version of the program.
+    pub tool: String,
+    /// Set when the caller asks to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct RunOutcome {
+    /// The report, which also stands in the results.
+    pub report: RunReport,
+    /// The report's files, by format.
+    pub files: BTreeMap<String, PathBuf>,
+    /// Whether everything that may hold packages was read and judged.
+    pub complete: bool,
+    /// Whether every point passes the baseline's gate, by the verdict after patching where it was patched.
+    pub passes: bool,
+}
+
+/// A restore point on its way through the stages: what is kept in memory of it is small.
+struct Point {
+    machine: usize,
+    info: PointInfo,
+    at: Locator,
+    files: Vec<Identity>,
+    inspection: Option<Digest>,
+    assessment: Option<Digest>,
+    decision: Option<Digest>,
+    done: Option<Digest>,
+    verified: Option<Digest>,
+    attestation: Option<Digest>,
+    failures: Vec<Gap>,
+}
+
+impl Point {
+    fn new(machine: usize, name: &str, info: &PointInfo, files: &[Identity]) -> Self {
+        Self {
+            machine,
+            info: info.clone(),
+            at: Locator::machine(name).point(info.id.clone()),
+            files: files.to_vec(),
+            inspection: None,
+            assessment: None,
+            decision: None,
+            done: None,
+            verified: None,
+            attestation: None,
+            failures: Vec::new(),
+        }
+    }
+}
+
+struct Run<'a> {
+    options: &'a RunOptions,
+    work: Work<'a>,
+    standard: Standard,
+    signer: Option<&'a (dyn Signer + Sync)>,
+    gate: Arc<dyn Gate>,
+    machines: Vec<FoundMachine>,
+    gaps: Vec<Gap>,
+}
+
+/// A machine of the library, opened or not.
+struct FoundMachine {
+    found: Found,
+    fact: Option<Machine>,
+    gaps: Vec<Gap>,
+}
+
+/// Takes a library through a pipeline. Killed at any moment and run again with the same state, pipeline, library and
+/// output, it goes on and ends in the same results.
+///
+/// # Errors
+/// A library, standard or state that cannot be used, results that cannot be written, and being asked to stop. What is
+/// wrong with one machine is a gap in the report.
+pub fn run(
+    options: &RunOptions,
+    state: &State,
+    signer: Option<&(dyn Signer + Sync)>,
+    observer: &dyn Observer,
+) -> Result<RunOutcome> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(options.jobs.unwrap_or(0))
+        .build()
+        .map_err(|error| Error::io("cannot start threads", std::io::Error::other(error)))?;
+    pool.install(|| run_in_pool(options, state, signer, observer))
+}
+
+fn run_in_pool(
+    options: &RunOptions,
+    state: &State,
+    signer: Option<&(dyn Signer + Sync)>,
+    observer: &dyn Observer,
+) -> Result<RunOutcome> {
+    let row = begin(options, state)?;
+    let as_of: Timestamp = row
+        .as_of
+        .parse()
+        .map_err(|error| Error::corrupt("the state holds a run with a bad instant").because(error))?;
+    let pipeline = &options.pipeline;
+    let mut run = Run {
+        options,
+        work: Work {
+            state,
+            observer,
+            tool: &options.tool,
+            stop: &options.stop,
+        },
+        standard: standard(options, as_of)?,
+        signer,
+        gate: Arc::new(LibraryGate::new(allowed_folders(options))?),
+        machines: Vec::new(),
+        gaps: Vec::new(),
+    };
+    let mut points = run.discover()?;
+    run.inspect(&mut points)?;
+    if pipeline.runs(StageName::Evaluate) {
+        run.evaluate(&mut points)?;
+    }
+    if pipeline.runs(StageName::Plan) {
+        let changer = Changer::new(&run.work, &run.standard, options)?;
+        run.plan(&changer, &mut points)?;
+        if pipeline.runs(StageName::Inject) {
+            run.inject(&changer, &mut points)?;
+        }
+        if pipeline.runs(StageName::Verify) {
+            run.verify(&changer, &mut points)?;
+        }
+    }
+    if pipeline.runs(StageName::Attest) {
+        run.attest(&mut points)?;
+    }
+    run.report(&row, &points)
+}
+
+fn standard(options: &RunOptions, as_of: Timestamp) -> Result<Standard> {
+    let pipeline = &options.pipeline;
+    let relative = |path: &PathBuf| library_folder(&options.library).join(path);
+    Standard::load(&StandardOptions {
+        baseline: options
+            .baseline
+            .clone()
+            .unwrap_or_else(|| pipeline.baseline.clone()),
+        repositories: if options.repositories.is_empty() {
+            pipeline.repositories.iter().map(relative).collect()
+        } else {
+            options.repositories.clone()
+        },
+        keyring: options
+            .keyring
+            .clone()
+            .or_else(|| pipeline.keyring.as_ref().map(relative)),
+        as_of,
+    })
+}
+
+fn allowed_folders(options: &RunOptions) -> Vec<PathBuf> {
+    let library = library_folder(&options.library);
+    let own = options.pipeline.allow_backing.iter().map(|path| library.join(path));
+    std::iter::once(library.clone())
+        .chain(own)
+        .chain(options.allow_backing.iter().cloned())
+        .collect()
+}
+
+/// The folder that paths of a pipeline are relative to: the library, or the folder of the one image it is.
+pub(crate) fn library_folder(library: &Path) -> PathBuf {
+    if library.is_dir() {
+        return library.to_owned();
+    }
+    match library.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// The run to go on with, or a new one.
+fn begin(options: &RunOptions, state: &State) -> Result<RunRow> {
+    let absolute = |path: &Path| {
+        std::path::absolute(path)
+            .unwrap_or_else(|_| path.to_owned())
+            .to_string_lossy()
+            .into_owned()
+    };
+    let asked = options.as_of.map(|as_of| as_of.to_string());
+    let library = absolute(&options.library);
+    let output = absolute(&options.output);
+    let repositories: Vec<_> = options.repositories.iter().map(|path| absolute(path)).collect();
+    let key = Digest::of(
+        serde_json::to_vec(&(
+            options.pipeline.digest(),
+            &library,
+            &output,
+            &asked,
+            &options.baseline,
+            repositories,
+        ))
+        .unwrap_or_default(),
+    )
+    .hex();
+    let row = match state.database.unfinished(&key)? {
+        Some(row) => row,
+        None => {
+            let as_of = asked.unwrap_or_else(|| options.now.to_string());
+            let id = Digest::of(format!("{} {library} {as_of}", options.pipeline.digest())).hex();
+            RunRow {
+                run: id.get(..12).unwrap_or_default().to_owned(),
+                pipeline: options.pipeline.name.clone(),
+                library,
+                output,
+                key,
+                as_of,
+            }
+        }
+    };
+    state.database.begin(&row)?;
+    Ok(row)
+}
+
+impl Run<'_> {
+    fn open(&self, found: &Found) -> Result<OpenMachine> {
+        let limit = self.options.pipeline.limits.inspect_bytes;
+        OpenMachine::open(
+            &found.name,
+            &found.path,
+            &MachineOptions {
+                format: None,
+                gate: self.gate.clone(),
+                meter: Meter::new(limit, self.options.stop.clone()),
+            },
+        )
+    }
+
+    /// The point's machine, opened without a budget: for what must read all of it.
+    fn open_whole(&self, point: &Point) -> Result<OpenMachine> {
+        let found = self.found(point)?;
+        OpenMachine::open(
+            &found.name,
+            &found.path,
+            &MachineOptions {
+                format: None,
+                gate: self.gate.clone(),
+                meter: Meter::new(u64::MAX, self.options.stop.clone()),
+            },
+        )
+    }
+
+    fn found(&self, point: &Point) -> Result<&Found> {
+        self.machines
+            .get(point.machine)
+            .map(|machine| &machine.found)
+            .ok_or_else(|| Error::corrupt("a point without its machine"))
+    }
+
+    fn load<T: DeserializeOwned>(&self, key: Option<Digest>) -> Result<T> {
+        let key = key.ok_or_else(|| Error::corrupt("a stage's input is missing"))?;
+        self.work.load(key)
+    }
+
+    fn discover(&mut self) -> Result<Vec<Point>> {
+        let library = discover(&self.options.library)?;
+        self.gaps = library.gaps;
+        let observer = self.work.observer;
+        observer.stage(StageName::Discover, count(library.machines.len()));
+        let this = &*self;
+        let opened = library
+            .machines
+            .into_par_iter()
+            .map(|found| {
+                this.work.check()?;
+                let at = Locator::machine(found.name.clone());
+                let opened = contained(|| this.open(&found));
+                observer.done(StageName::Discover, &at, false);
+                match opened {
+                    Ok(machine) => {
+                        let files = machine.files().iter().map(|file| file.identity.clone());
+                        let files: Vec<Identity> = files.collect();
+                        let fact = machine.fact(Some(&this.options.library));
+                        Ok((found, Ok((fact, files))))
+                    }
+                    Err(error) if ends_the_run(&error) => Err(error),
+                    Err(error) => {
+                        observer.note(&at, &error.with_causes());
+                        Ok((found, Err(Gap::from_error(&error, &at))))
+                    }
+                }
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut points = Vec::new();
+        for (index, (found, opened)) in opened.into_iter().enumerate() {
+            let (fact, files, gaps) = match opened {
+                Ok((fact, files)) => (Some(fact), files, Vec::new()),
+                Err(gap) => (None, Vec::new(), vec![gap]),
+            };
+            for info in fact.iter().flat_map(|fact| &fact.points) {
+                points.push(Point::new(index, &found.name, info, &files));
+            }
+            self.machines.push(FoundMachine { found, fact, gaps });
+        }
+        Ok(points)
+    }
+
+    /// Takes every point that has come this far through a stage; a failure of one is a gap of that point.
+    fn each(
+        &self,
+        stage: StageName,
+        points: &mut [Point],
+        ready: impl Fn(&Point) -> bool,
+        step: impl Fn(&Point) -> Result<Digest> + Sync,
+        slot: impl Fn(&mut Point) -> &mut Option<Digest>,
+    ) -> Result<()> {
+        let wanted: Vec<&Point> = points.iter().filter(|point| ready(point)).collect();
+        self.work.observer.stage(stage, count(wanted.len()));
+        let results: Vec<Result<Digest>> = wanted
+            .par_iter()
+            .map(|point| contained(|| step(point)))
+            .collect();
+        let waiting = points.iter_mut().filter(|point| ready(point));
+        for (point, result) in waiting.collect::<Vec<_>>().into_iter().zip(results) {
+            match result {
+                Ok(key) => *slot(point) = Some(key),
+                Err(error) if ends_the_run(&error) => return Err(error),
+                Err(error) => {
+                    self.work.observer.note(&point.at, &error.with_causes());
+                    point.failures.push(Gap::from_error(&error, &point.at));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn inspect(&self, points: &mut [Point]) -> Result<()> {
+        let limits = self.options.pipeline.limits;
+        self.each(
+            StageName::Inspect,
+            points,
+            |_| true,
+            |point| {
+                let input = (Inspection::SCHEMA, &point.files, limits);
+                let inspect = || {
+                    let machine = self.open(self.found(point)?)?;
+                    Ok(machine.open_point(&point.info.id)?.inspect())
+                };
+                Ok(self.work.once(StageName::Inspect, &point.at, &input, inspect)?.key)
+            },
+            |point| &mut point.inspection,
+        )
+    }
+
+    fn evaluate(&self, points: &mut [Point]) -> Result<()> {
+        let standard = self.standard.digest();
+        self.each(
+            StageName::Evaluate,
+            points,
+            |point| point.inspection.is_some(),
+            |point| {
+                let input = (Assessment::SCHEMA, point.inspection, standard);
+                let judge = || {
+                    let inspection: Inspection = self.load(point.inspection)?;
+                    Ok(self.standard.judge(&inspection))
+                };
+                Ok(self.work.once(StageName::Evaluate, &point.at, &input, judge)?.key)
+            },
+            |point| &mut point.assessment,
+        )
+    }
+
+    fn plan(&self, changer: &Changer<'_>, points: &mut [Point]) -> Result<()> {
+        let asked = (self.standard.digest(), self.options.pipeline.inject);
+        self.each(
+            StageName::Plan,
+            points,
+            |point| point.assessment.is_some(),
+            |point| {
+                let input = (Decision::VERSION, point.inspection, point.assessment, asked);
+                let decide = || {
+                    let inspection: Inspection = self.load(point.inspection)?;
+                    let assessments: Vec<Assessment> = self.load(point.assessment)?;
+                    let machine = self.open_whole(point)?;
+                    changer.decide(&machine, &inspection, &assessments)
+                };
+                Ok(self.work.once(StageName::Plan, &point.at, &input, decide)?.key)
+            },
+            |point| &mut point.decision,
+        )
+    }
+
+    fn inject(&self, changer: &Changer<'_>, points: &mut [Point]) -> Result<()> {
+        self.each(
+            StageName::Inject,
+            points,
+            |point| point.decision.is_some(),
+            |point| {
+                let input = (Done::VERSION, point.decision, &self.options.output);
+                let holds = |done: &Done| done.stands(&self.options.output);
+                let change = || {
+                    let decision: Decision = self.load(point.decision)?;
+                    let machine = self.open_whole(point)?;
+                    changer.carry_out(&machine, &point.info.id, &decision)
+                };
+                let done = self.work.once_if(StageName::Inject, &point.at, &input, holds, change)?;
+                Ok(done.key)
+            },
+            |point| &mut point.done,
+        )
+    }
+
+    fn verify(&self, changer: &Changer<'_>, points: &mut [Point]) -> Result<()> {
+        self.each(
+            StageName::Verify,
+            points,
+            |point| point.done.is_some(),
+            |point| {
+                let done: Done = self.load(point.done)?;
+                let input = (Verified::VERSION, point.done, &done);
+                let verify = || {
+                    let decision: Decision = self.load(point.decision)?;
+                    changer.verify(&point.at, &decision, &done)
+                };
+                Ok(self.work.once(StageName::Verify, &point.at, &input, verify)?.key)
+            },
+            |point| &mut point.verified,
+        )
+    }
+
+    fn attest(&self, points: &mut [Point]) -> Result<()> {
+        let Some(signer) = self.signer else {
+            return Ok(());
+        };
+        self.each(
+            StageName::Attest,
+            points,
+            |point| point.assessment.is_some(),
+            |point| {
+                let input = (
+                    Attestation::VERSION,
+                    (point.inspection, point.assessment, point.decision, point.done, point.verified),
+                    &point.failures,
+                    (self.standard.digest(), signer.key_id(), &self.options.output),
+                );
+                let holds = |attested: &Attestation| attested.stands(&self.options.output);
+                let make = || {
+                    let machine = self.open_whole(point)?;
+                    let result = self.result(point)?;
+                    attest(&self.work, self.options, &self.standard, signer, &machine, &result)
+                };
+                Ok(self.work.once_if(StageName::Attest, &point.at, &input, holds, make)?.key)
+            },
+            |point| &mut point.attestation,
+        )
+    }
+
+    /// All that is known of a point by now.
+    fn result(&self, point: &Point) -> Result<PointResult> {
+        fn optional<T: DeserializeOwned>(work: &Work<'_>, key: Option<Digest>) -> Result<Option<T>> {
+            key.map(|key| work.load(key)).transpose()
+        }
+        let mut result = PointResult {
+            at: point.at.clone(),
+            info: point.info.clone(),
+            inspection: optional(&self.work, point.inspection)?,
+            assessments: optional(&self.work, point.assessment)?.unwrap_or_default(),
+            decision: optional(&self.work, point.decision)?,
+            done: optional(&self.work, point.done)?,
+            verified: optional(&self.work, point.verified)?,
+            attestation: optional(&self.work, point.attestation)?,
+            failures: point.failures.clone(),
+        };
+        result.failures.sort();
+        Ok(result)
+    }
+
+    fn report(&self, row: &RunRow, points: &[Point]) -> Result<RunOutcome> {
+        let observer = self.work.observer;
+        observer.stage(StageName::Report, count(self.machines.len()));
+        let mut report = self.standard.empty_report(self.options, row);
+        report.gaps.extend(self.gaps.iter().map(Into::into));
+        report.gaps.extend(self.standard.releases.gaps().iter().map(Into::into));
+        let mut complete = self.gaps.is_empty();
+        let mut passes = true;
+        for (index, machine) in self.machines.iter().enumerate() {
+            self.work.check()?;
+            let mut results = Vec::new();
+            for point in points.iter().filter(|point| point.machine == index) {
+                results.push(self.result(point)?);
+            }
+            let machine = MachineResult {
+                name: &machine.found.name,
+                within: &machine.found.within,
+                fact: machine.fact.as_ref(),
+                gaps: &machine.gaps,
+                points: results,
+            };
+            complete &= machine.complete();
+            passes &= machine.passes();
+            machine.record(&self.work.state.database, &row.run)?;
+            machine.add_to(&mut report);
+            observer.done(StageName::Report, &Locator::machine(machine.name), false);
+        }
+        let mut files = BTreeMap::new();
+        for format in REPORT_FORMATS {
+            let path = self.options.output.join(format!("report.{}", format.name()));
+            host::publish(&path, &format.render(&report)?)?;
+            files.insert(format.name().to_owned(), path);
+        }
+        let code = match (complete, passes) {
+            (false, _) => 3,
+            (true, false) => 1,
+            (true, true) => 0,
+        };
+        let text = serde_json::to_string(&report)
+            .map_err(|error| Error::corrupt("cannot write the report").because(error))?;
+        self.work.state.database.end(&row.run, code, &text)?;
+        Ok(RunOutcome {
+            report,
+            files,
+            complete,
+            passes,
+        })
+    }
+}
+
+fn count(things: usize) -> u64 {
+    u64::try_from(things).unwrap_or(u64::MAX)
+}

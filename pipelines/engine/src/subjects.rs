@@ -1,0 +1,100 @@
+//! The subjects of a statement: host files and restore points by their digests.
+
+use std::path::Path;
+
+use dormouse_block::{Digest, Error, HostFile, Result, Source, digest_of};
+use dormouse_disk::ChainFile;
+use dormouse_evidence::Subject;
+
+use crate::machine::within;
+use crate::work::Work;
+use crate::{OpenMachine, StageName};
+
+/// The digest of a host file in its present state, read once per state of the file.
+///
+/// # Errors
+/// `Io` when it cannot be read.
+pub fn file_digest(work: &Work<'_>, path: &Path) -> Result<Digest> {
+    let file = HostFile::open(path)?;
+    if let Some(digest) = work.state.database.file_digest(file.identity(), "file")? {
+        return Ok(digest);
+    }
+    let digest = digest_of(&Stoppable { inner: &file, work })?;
+    work.observer.bytes(StageName::Attest, file.len());
+    work.state.database.remember_digest(file.identity(), "file", digest)?;
+    Ok(digest)
+}
+
+/// Reads until the caller asks to stop.
+struct Stoppable<'a, S> {
+    inner: S,
+    work: &'a Work<'a>,
+}
+
+impl<S: Source> Source for Stoppable<'_, S> {
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.work.check()?;
+        self.inner.read_exact_at(offset, buf)
+    }
+}
+
+/// Every host file of the chain as a subject, named by its path in the library.
+///
+/// # Errors
+/// `Io` when one cannot be read.
+pub fn chain(work: &Work<'_>, library: &Path, files: &[ChainFile]) -> Result<Vec<Subject>> {
+    files
+        .iter()
+        .map(|file| {
+            let digest = file_digest(work, &file.path)?;
+            Ok(Subject::new(format!("source:{}", within(Some(library), &file.path)), digest))
+        })
+        .collect()
+}
+
+/// The name of the subject that is all a guest sees on its disk at a point.
+#[must_use]
+pub fn point_name(machine: &str, point: &str) -> String {
+    format!("point:{machine}@{point}")
+}
+
+/// The name of the subject that is the saved memory of a point.
+#[must_use]
+pub fn memory_name(machine: &str, point: &str) -> String {
+    format!("memory:{machine}@{point}")
+}
+
+/// The digest of all that the guest sees on its disk at a point.
+///
+/// # Errors
+/// What cannot be read.
+pub fn point_digest(work: &Work<'_>, machine: &OpenMachine, point: &str) -> Result<Digest> {
+    let source = machine.image().open_point(point)?;
+    work.observer.bytes(StageName::Attest, source.len());
+    digest_of(&Stoppable { inner: source, work })
+}
+
+/// The digest of the saved memory of a point; `None` when it has none.
+///
+/// # Errors
+/// What cannot be read.
+pub fn memory_digest(work: &Work<'_>, machine: &OpenMachine, point: &str) -> Result<Option<Digest>> {
+    let Some(source) = machine.image().memory(point)? else {
+        return Ok(None);
+    };
+    work.observer.bytes(StageName::Attest, source.len());
+    digest_of(&Stoppable { inner: source, work }).map(Some)
+}
+
+/// Opens what a statement about `machine`'s points was made of, to compute its digests again.
+///
+/// # Errors
+/// A subject whose machine cannot be opened.
+pub fn parse_point(name: &str) -> Result<(&str, &str)> {
+    name.rsplit_once('@')
+        .ok_or_else(|| Error::corrupt(format!("'{name}' is not machine@point")))
+}

@@ -1,0 +1,102 @@
+//! `dormouse check`.
+
+use dormouse_policy::Assessment;
+use serde::Serialize;
+
+use super::inspect::inspections;
+use super::judge;
+use super::target::{open_all, say_gaps};
+use crate::answer::Answer;
+use crate::cli::Images;
+use crate::exit::Exit;
+use crate::settings::Settings;
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Document<'a> {
+    schema: &'static str,
+    assessments: &'a [Assessment],
+    gaps: &'a [dormouse_block::Gap],
+}
+
+/// Judges restore points.
+///
+/// # Errors
+/// A standard that cannot be used, and failures of the host.
+pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exit> {
+    let standard = judge::standard(settings)?;
+    let opened = open_all(&arguments.images, settings)?;
+    let mut gaps = opened.gaps;
+    let mut assessments = Vec::new();
+    for (machine, points) in &opened.machines {
+        let (inspections, unread) = inspections(machine, points)?;
+        gaps.extend(unread);
+        for inspection in inspections {
+            for system in &inspection.systems {
+                let mut inventory = system.inventory.clone();
+                inventory.add_gaps(inspection.gaps.iter().cloned());
+                assessments.push(standard.assess(&inventory));
+            }
+            if inspection.systems.is_empty() {
+                gaps.extend(inspection.gaps);
+            }
+        }
+    }
+    let answer = Answer::new(settings);
+    if answer.is_table() {
+        answer.bytes(draw(&answer, &assessments).as_bytes())?;
+    } else {
+        answer.json(&Document {
+            schema: "dormouse/assessments/v1",
+            assessments: &assessments,
+            gaps: &gaps,
+        })?;
+    }
+    let within = assessments.iter().flat_map(|assessment| &assessment.gaps);
+    let unread = say_gaps(gaps.iter().chain(within), settings);
+    let judged = assessments
+        .iter()
+        .map(|assessment| judge::exit(assessment, settings))
+        .max()
+        .unwrap_or(Exit::Incomplete);
+    Ok(unread.max(judged))
+}
+
+fn draw(answer: &Answer<'_>, assessments: &[Assessment]) -> String {
+    let mut out = String::new();
+    let mut table = answer.table(&["Machine", "Point", "Verdict", "Findings", "Why"]);
+    for assessment in assessments {
+        table.add([
+            assessment.at.machine.as_deref().unwrap_or_default(),
+            assessment.at.point.as_deref().unwrap_or_default(),
+            assessment.verdict.as_str(),
+            &assessment.findings.len().to_string(),
+            assessment.reasons.first().map(String::as_str).unwrap_or_default(),
+        ]);
+    }
+    out.push_str(&table.text());
+    let mut findings = answer.table(&["Machine", "Package", "Installed", "Wanted", "Why"]);
+    let mut any = false;
+    for assessment in assessments {
+        for finding in &assessment.findings {
+            any = true;
+            let waived = finding
+                .waiver
+                .as_ref()
+                .map(|waiver| format!(" (waived: {})", waiver.id))
+                .unwrap_or_default();
+            findings.add([
+                assessment.at.machine.as_deref().unwrap_or_default(),
+                &finding.package,
+                finding.installed.as_deref().unwrap_or("-"),
+                finding.wanted.as_deref().unwrap_or("-"),
+                &format!("{}{waived}", finding.why),
+            ]);
+        }
+    }
+    if any {
+        out.push('\n');
+        out.push_str(&findings.text());
+    }
+    out
+}

@@ -1,0 +1,159 @@
+//! `dormouse inspect`.
+
+use dormouse_engine::{Inspection, Machine, OpenMachine, Power};
+use serde::Serialize;
+
+use super::target::{open_all, say_gaps};
+use crate::answer::Answer;
+use crate::cli::Images;
+use crate::exit::Exit;
+use crate::settings::Settings;
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Document {
+    schema: &'static str,
+    machines: Vec<One>,
+    gaps: Vec<dormouse_block::Gap>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct One {
+    machine: Machine,
+    points: Vec<Inspection>,
+}
+
+/// Says what images are.
+///
+/// # Errors
+/// Failures of the host.
+pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exit> {
+    let opened = open_all(&arguments.images, settings)?;
+    let mut document = Document {
+        schema: "dormouse/inspect/v1",
+        machines: Vec::new(),
+        gaps: opened.gaps,
+    };
+    for (machine, points) in &opened.machines {
+        let (points, gaps) = inspections(machine, points)?;
+        document.gaps.extend(gaps);
+        document.machines.push(One {
+            machine: machine.fact(None),
+            points,
+        });
+    }
+    let answer = Answer::new(settings);
+    if answer.is_table() {
+        answer.text(&draw(&document))?;
+    } else {
+        answer.json(&document)?;
+    }
+    let all = document
+        .machines
+        .iter()
+        .flat_map(|one| &one.points)
+        .flat_map(|point| {
+            let inventories = point.systems.iter().flat_map(|system| &system.inventory.gaps);
+            point.gaps.iter().chain(inventories)
+        });
+    Ok(say_gaps(document.gaps.iter().chain(all), settings))
+}
+
+/// Inspects these points; one that cannot be opened is a gap.
+pub(crate) fn inspections(
+    machine: &OpenMachine,
+    points: &[String],
+) -> anyhow::Result<(Vec<Inspection>, Vec<dormouse_block::Gap>)> {
+    let mut inspections = Vec::new();
+    let mut gaps = Vec::new();
+    for id in points {
+        match machine.open_point(id) {
+            Ok(point) => inspections.push(point.inspect()),
+            Err(error) if error.kind() == dormouse_block::ErrorKind::Cancelled => return Err(error.into()),
+            Err(error) => gaps.push(dormouse_block::Gap::from_error(&error, &dormouse_block::Locator::default())),
+        }
+    }
+    Ok((inspections, gaps))
+}
+
+fn draw(document: &Document) -> String {
+    let mut out = Vec::new();
+    for one in &document.machines {
+        let machine = &one.machine;
+        out.push(format!(
+            "{}  {}, {} as the guest sees it{}",
+            machine.name,
+            machine.format,
+            bytes(machine.virtual_size),
+            if machine.dirty { ", not closed by its last writer" } else { "" }
+        ));
+        for file in &machine.files {
+            out.push(format!(
+                "  {:<8} {} ({}, {})",
+                file.role,
+                file.path,
+                file.format,
+                bytes(file.size)
+            ));
+        }
+        for point in &machine.points {
+            let memory = point
+                .memory
+                .map(|memory| format!(", {} of saved memory", bytes(memory)))
+                .unwrap_or_default();
+            out.push(format!("  point    {} \"{}\"{memory}", point.id, point.name));
+        }
+        for inspection in &one.points {
+            out.push(format!(
+                "  at {}: {}{}",
+                inspection.point.name,
+                inspection.power.as_str(),
+                why(&inspection.power)
+            ));
+            for volume in &inspection.volumes {
+                let holds = match (&volume.filesystem, &volume.volume.content) {
+                    (Some(filesystem), _) => format!(
+                        "{}{}{}",
+                        filesystem.kind,
+                        filesystem.label.as_ref().map(|label| format!(" \"{label}\"")).unwrap_or_default(),
+                        if filesystem.journal_replayed { ", journal replayed in memory" } else { "" }
+                    ),
+                    (None, Some(content)) => content.kind.to_string(),
+                    (None, None) if volume.volume.blank => "blank".to_owned(),
+                    (None, None) => "unknown".to_owned(),
+                };
+                out.push(format!(
+                    "    volume {} {} {holds}",
+                    volume.volume.name,
+                    bytes(volume.volume.size)
+                ));
+            }
+            for system in &inspection.systems {
+                let inventory = &system.inventory;
+                let os = inventory.os.as_ref().and_then(|os| os.pretty_name.as_deref()).unwrap_or("unknown system");
+                out.push(format!("    system {os}, {} packages", inventory.coverage.present));
+            }
+            for note in &inspection.notes {
+                out.push(format!("    note   {note}"));
+            }
+        }
+    }
+    out.join("\n")
+}
+
+fn why(power: &Power) -> String {
+    match power {
+        Power::Cold => String::new(),
+        Power::Crashed { volumes } => format!(" (unreplayed journal on {})", volumes.join(", ")),
+        other => other
+            .forbids_editing()
+            .map(|why| format!(" ({why})"))
+            .unwrap_or_default(),
+    }
+}
+
+/// Bytes for people, in binary units.
+pub(crate) fn bytes(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}

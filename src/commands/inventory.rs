@@ -1,0 +1,68 @@
+//! `dormouse inventory`.
+
+use dormouse_engine::Inspection;
+use dormouse_packages::Inventory;
+use serde::Serialize;
+
+use super::inspect::inspections;
+use super::target::{open_all, say_gaps};
+use crate::answer::Answer;
+use crate::cli::Images;
+use crate::exit::Exit;
+use crate::settings::Settings;
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Document<'a> {
+    schema: &'static str,
+    inventories: Vec<&'a Inventory>,
+    gaps: Vec<&'a dormouse_block::Gap>,
+}
+
+/// Lists the packages of restore points.
+///
+/// # Errors
+/// Failures of the host.
+pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exit> {
+    let mut opened = open_all(&arguments.images, settings)?;
+    let mut all: Vec<Inspection> = Vec::new();
+    for (machine, points) in &opened.machines {
+        let (points, gaps) = inspections(machine, points)?;
+        all.extend(points);
+        opened.gaps.extend(gaps);
+    }
+    let inventories: Vec<&Inventory> = all
+        .iter()
+        .flat_map(|point| point.systems.iter().map(|system| &system.inventory))
+        .collect();
+    let gaps: Vec<_> = opened
+        .gaps
+        .iter()
+        .chain(all.iter().flat_map(|point| &point.gaps))
+        .collect();
+    let answer = Answer::new(settings);
+    if answer.is_table() {
+        let mut rows = answer.table(&["Machine", "Point", "Package", "Version", "Architecture", "State"]);
+        for inventory in &inventories {
+            for package in &inventory.packages {
+                rows.add([
+                    inventory.at.machine.as_deref().unwrap_or_default(),
+                    inventory.at.point.as_deref().unwrap_or_default(),
+                    &package.name,
+                    &package.version,
+                    &package.architecture,
+                    &package.state.to_string(),
+                ]);
+            }
+        }
+        answer.bytes(rows.text().as_bytes())?;
+    } else {
+        answer.json(&Document {
+            schema: "dormouse/inventories/v1",
+            inventories: inventories.clone(),
+            gaps: gaps.clone(),
+        })?;
+    }
+    let within = inventories.iter().flat_map(|inventory| &inventory.gaps);
+    Ok(say_gaps(gaps.into_iter().chain(within), settings))
+}

@@ -1,0 +1,38 @@
+//! What `check`, `plan`, `patch` and `catch-up` share: the standard, and restore points judged by it.
+
+use anyhow::bail;
+use dormouse_engine::{Standard, StandardOptions};
+use dormouse_policy::{Assessment, Verdict};
+
+use crate::cli::FailOn;
+use crate::exit::Exit;
+use crate::settings::Settings;
+
+/// The standard that the flags ask for.
+///
+/// # Errors
+/// When no baseline is given, or it or a repository cannot be used.
+pub(crate) fn standard(settings: &Settings) -> anyhow::Result<Standard> {
+    let Some(baseline) = settings.global.baseline.clone() else {
+        bail!("no baseline to judge by; give -b NAME or -b FILE (`dormouse baseline` prints one to start from)");
+    };
+    Ok(Standard::load(&StandardOptions {
+        baseline,
+        repositories: settings.global.repo.clone(),
+        keyring: settings.global.keyring.clone(),
+        as_of: settings.as_of(),
+    })?)
+}
+
+/// What an assessment ends a command with: incomplete coverage outranks findings.
+pub(crate) fn exit(assessment: &Assessment, settings: &Settings) -> Exit {
+    if !assessment.coverage_complete || assessment.verdict == Verdict::Indeterminate {
+        return Exit::Incomplete;
+    }
+    let fails = match settings.global.fail_on {
+        Some(FailOn::Pending) => assessment.verdict >= Verdict::Pending,
+        Some(FailOn::NonCompliant) => assessment.verdict >= Verdict::NonCompliant,
+        None => !assessment.passes,
+    };
+    if fails { Exit::Findings } else { Exit::Done }
+}

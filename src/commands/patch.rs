@@ -1,0 +1,164 @@
+//! `dormouse patch`.
+
+use std::path::Path;
+
+use anyhow::bail;
+use dormouse_disk::{ACTIVE, LibraryGate};
+use dormouse_engine::{Decision, Inject, MachineOptions, PatchOptions, Patched, judge_image, patch_once};
+use dormouse_policy::{Assessment, Verdict};
+use serde::Serialize;
+
+use super::judge;
+use super::plan::decide;
+use super::target::{open_point, say};
+use crate::answer::Answer;
+use crate::cli::Patch;
+use crate::exit::Exit;
+use crate::settings::Settings;
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Document<'a> {
+    schema: &'static str,
+    image: String,
+    bytes: u64,
+    injection: &'a dormouse_remedy::Injection,
+    verification: &'a dormouse_remedy::Verification,
+    after: Vec<Assessment>,
+}
+
+/// Injects updates offline into a new image.
+///
+/// # Errors
+/// A point that must not be changed, and whatever keeps the new image from being made; nothing is left under its name.
+pub(crate) fn run(arguments: &Patch, settings: &Settings) -> anyhow::Result<Exit> {
+    let Some(target) = settings.global.output.clone() else {
+        bail!("no name for the new image; give -o OUT");
+    };
+    if target.exists() {
+        bail!("{} is there already; the new image needs a name of its own", target.display());
+    }
+    let standard = judge::standard(settings)?;
+    let (machine, point) = open_point(&arguments.image, settings)?;
+    let id = point.info.id.clone();
+    if let Some(why) = point.power.forbids_editing() {
+        bail!(
+            "{} must not be changed: {why}; `dormouse catch-up` plans its waking instead",
+            point.at
+        );
+    }
+    drop(point);
+    if id != ACTIVE && !arguments.standalone {
+        bail!("a snapshot inside an image cannot carry an overlay; give --standalone for a whole new image");
+    }
+    let (decision, assessments) = decide_for_patch(&machine, &id, &standard)?;
+    let plan = match decision {
+        Decision::Inject { plan } => plan,
+        other => {
+            say(&format!("{}@{id}: {other}; no image was written", machine.name));
+            return Ok(assessments
+                .iter()
+                .map(|assessment| judge::exit(assessment, settings))
+                .max()
+                .unwrap_or(Exit::Incomplete));
+        }
+    };
+    let jobs = settings
+        .global
+        .jobs
+        .or_else(|| std::thread::available_parallelism().ok().map(Into::into))
+        .unwrap_or(1);
+    let patched = patch_once(
+        &machine,
+        &id,
+        &plan,
+        &PatchOptions {
+            target: target.clone(),
+            standalone: arguments.standalone,
+            replace: false,
+            now: standard.as_of,
+        },
+        &standard.repositories,
+        jobs,
+    )?;
+    let folder = |path: &Path| match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => ".".into(),
+    };
+    let mut options: MachineOptions = settings.machine_options(&target)?;
+    options.format = None;
+    options.gate = std::sync::Arc::new(LibraryGate::new(
+        machine
+            .files()
+            .iter()
+            .map(|file| folder(&file.path))
+            .chain([folder(&target)]),
+    )?);
+    let after = judge_image(&standard, &machine.name, &target, options)?;
+    let verdict = after.iter().map(|assessment| assessment.verdict).max();
+    // The new image is what --output names; the answer goes to standard output.
+    let mut settings = settings.clone();
+    settings.global.output = None;
+    let exit = after
+        .iter()
+        .map(|assessment| judge::exit(assessment, &settings))
+        .max()
+        .unwrap_or(Exit::Incomplete);
+    let answer = Answer::new(&settings);
+    if answer.is_table() {
+        answer.text(&draw(&target, &patched, verdict))?;
+    } else {
+        answer.json(&Document {
+            schema: "dormouse/patch/v1",
+            image: target.display().to_string(),
+            bytes: patched.bytes,
+            injection: &patched.injection,
+            verification: &patched.verification,
+            after,
+        })?;
+    }
+    Ok(exit)
+}
+
+fn decide_for_patch(
+    machine: &dormouse_engine::OpenMachine,
+    id: &str,
+    standard: &dormouse_engine::Standard,
+) -> anyhow::Result<(Decision, Vec<Assessment>)> {
+    // Asked to patch a cold snapshot into a whole new image, the snapshot itself is not written.
+    let inject = if id == ACTIVE { Inject::Active } else { Inject::Anything };
+    decide(machine, id, standard, inject)
+}
+
+fn draw(target: &Path, patched: &Patched, verdict: Option<Verdict>) -> String {
+    use std::fmt::Write;
+    let mut out = String::new();
+    let injection = &patched.injection;
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        out,
+        "{}: {} packages injected, {} paths changed and read back, {} bytes",
+        target.display(),
+        injection.injected().count(),
+        patched.verification.paths,
+        patched.bytes
+    );
+    for package in &injection.packages {
+        match &package.decision {
+            dormouse_remedy::Decision::Inject => {}
+            dormouse_remedy::Decision::Defer { why, .. } => {
+                let _ = writeln!(out, "  {} {} waits for the first boot: {why}", package.name, package.version);
+            }
+            dormouse_remedy::Decision::Refuse { why } => {
+                let _ = writeln!(out, "  {} {} stays behind: {why}", package.name, package.version);
+            }
+        }
+    }
+    if !injection.first_boot.is_empty() {
+        let _ = writeln!(out, "  the first boot configures what was injected");
+    }
+    if let Some(verdict) = verdict {
+        let _ = writeln!(out, "  judged afresh: {verdict}");
+    }
+    out
+}

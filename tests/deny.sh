@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Holds every dependency to deny.toml: licences, bans and sources. cargo-deny is installed when it is missing. The
+# database of vulnerabilities needs the network and is left to whoever has one: `cargo deny check advisories`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+cargo deny --offline --locked check licenses bans sources
