@@ -160,7 +160,7 @@ fn many_random_tables_read_as_sfdisk_reads_them() {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("disk");
     let mut random = oracle::Random(5);
-    for round in 0..40 {
+    for round in 0..20 {
         let gpt = round % 2 == 0;
         let mut script = format!("label: {}\n", if gpt { "gpt" } else { "dos" });
         let count = random.below(if gpt { 20 } else { 9 }) + 1;
