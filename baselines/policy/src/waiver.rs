@@ -4,6 +4,7 @@ use dormouse_packages::dpkg::{Constraint, Version};
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::assessment::WaiverName;
 use crate::baseline::version_range;
 use crate::{Finding, Glob, Rule, Until};
 
@@ -76,6 +77,16 @@ impl Waiver {
             && self.package.matches(&finding.package)
     }
 
+    /// How reports name it.
+    pub(crate) fn name(&self) -> WaiverName {
+        WaiverName {
+            id: self.id.clone(),
+            expires: self.expires.instant(),
+            reason: self.reason.clone(),
+            approver: self.approver.clone(),
+        }
+    }
+
     pub(crate) fn is_in_force(&self, as_of: Timestamp) -> bool {
         self.expires.is_after(as_of)
     }
@@ -91,6 +102,16 @@ impl AcceptedGap {
             && self.gap.matches(&gap.why)
             && fits(&self.volume, gap.at.volume.clone())
             && fits(&self.path, gap.at.path.as_ref().map(ToString::to_string))
+    }
+
+    /// How reports name it.
+    pub(crate) fn name(&self) -> WaiverName {
+        WaiverName {
+            id: self.id.clone(),
+            expires: self.expires.instant(),
+            reason: self.reason.clone(),
+            approver: self.approver.clone(),
+        }
     }
 
     pub(crate) fn is_in_force(&self, as_of: Timestamp) -> bool {
