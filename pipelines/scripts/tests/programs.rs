@@ -90,6 +90,7 @@ fn compare(prepare: &str, script: &str) {
     assert_eq!(status, 0, "the preparation fails: {prepare}");
     let inside = folder.path().to_str().unwrap();
     let mut guests = Guests::plain();
+    guests.tree.directory(inside);
     for (path, found) in walk(folder.path()) {
         match found {
             Found::Directory => guests.tree.directory(&path),
@@ -97,7 +98,6 @@ fn compare(prepare: &str, script: &str) {
             Found::Link(target) => guests.tree.symlink(&path, &target),
         };
     }
-    guests.tree.directory(inside);
     let (status, out) = on_host(script, folder.path(), &[]);
     let ours = run_in(&guests, script, inside);
     let (our_status, our_out, draft) = ours;

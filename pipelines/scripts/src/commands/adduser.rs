@@ -143,7 +143,7 @@ pub(crate) fn adduser(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             if !is_good_name(name) {
                 return shell.usage(&command, "the name is not interpreted");
             }
-            let only_group = command == b"addgroup" || (arguments.has('g') && command == b"addgroup");
+            let only_group = command == b"addgroup";
             let settings = settings(shell)?;
             if only_group {
                 return system_group(shell, name, &settings);

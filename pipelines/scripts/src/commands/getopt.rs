@@ -160,14 +160,17 @@ pub(crate) fn getopt(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
                 status = 1;
                 continue;
             };
-            out.extend_from_slice(&[b' ', b'-', letter]);
+            let option = [b' ', b'-', letter];
             if found.takes == 0 {
+                out.extend_from_slice(&option);
                 continue;
             }
             let attached = word.get(at..).unwrap_or_default();
             if !attached.is_empty() || found.takes == 2 {
+                out.extend_from_slice(&option);
                 out.extend(quoted(attached));
             } else if let Some(value) = words.next() {
+                out.extend_from_slice(&option);
                 out.extend(quoted(value));
             } else {
                 shell.complain(&program, "an option requires an argument")?;
