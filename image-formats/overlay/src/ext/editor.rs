@@ -221,9 +221,11 @@ impl Editor for Ext4Editor {
             .remove(&staged.0)
             .ok_or_else(|| Error::corrupt("nothing is staged under this number"))?;
         let record = self.new_node(parent, 0x8, attributes);
-        let done = record
-            .and_then(|record| self.put_content(record, parent, name, NodeKind::File, &content));
-        if done.is_err() {
+        let (used, done) = match record {
+            Ok(record) => self.try_content(record, parent, name, NodeKind::File, &content),
+            Err(error) => (false, Err(error)),
+        };
+        if !used {
             self.staged.insert(staged.0, content);
         }
         done

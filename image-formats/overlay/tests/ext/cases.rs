@@ -190,12 +190,22 @@ fn a_full_filesystem_is_a_limit_and_stays_sound() {
             let len = random.below(20_000);
             let bytes = random.bytes(len);
             let name = format!("/f{n}");
-            match editor.put_file(
-                &path(&name),
-                &attributes(0o644),
-                len as u64,
-                &mut &bytes[..],
-            ) {
+            let size = len as u64;
+            let done = if n % 2 == 0 {
+                editor.put_file(&path(&name), &attributes(0o644), size, &mut &bytes[..])
+            } else {
+                // What is staged and cannot be put stays staged, and is freed at the end.
+                editor.stage(size, &mut &bytes[..]).and_then(|staged| {
+                    let done = editor.put_staged(&path(&name), &attributes(0o644), staged);
+                    if done.is_err() {
+                        let mut back = vec![0; len];
+                        assert_eq!(editor.read_staged(staged, 0, &mut back).unwrap(), len);
+                        assert_eq!(back, bytes);
+                    }
+                    done
+                })
+            };
+            match done {
                 Ok(()) => model.add(&name, file(&bytes)),
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
