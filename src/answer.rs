@@ -97,7 +97,9 @@ impl<'a> Answer<'a> {
 
 /// The terminal's width, where standard output is one; `COLUMNS` otherwise.
 fn width() -> Option<u16> {
-    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok())
+    std::env::var("COLUMNS")
+        .ok()
+        .and_then(|columns| columns.parse().ok())
 }
 
 /// The rows of a table.

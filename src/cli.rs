@@ -15,7 +15,12 @@ use crate::exit::Remap;
 ///
 /// Exit codes: 0 compliant or done, 1 findings, 2 usage, 3 incomplete coverage, 4 tool error, 130 interrupted.
 #[derive(Debug, Parser)]
-#[command(name = "dormouse", version, max_term_width = 100, propagate_version = true)]
+#[command(
+    name = "dormouse",
+    version,
+    max_term_width = 100,
+    propagate_version = true
+)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -29,10 +34,22 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Global {
     /// Output format; a table on a terminal and json elsewhere, unless said
-    #[arg(long, global = true, value_enum, env = "DORMOUSE_FORMAT", help_heading = "Output")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        env = "DORMOUSE_FORMAT",
+        help_heading = "Output"
+    )]
     pub(crate) format: Option<Format>,
     /// Write the answer (for `run`: its results folder; for `patch`: the new image) here
-    #[arg(short, long, global = true, value_name = "PATH", help_heading = "Output")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "PATH",
+        help_heading = "Output"
+    )]
     pub(crate) output: Option<PathBuf>,
     /// Say nothing but errors
     #[arg(short, long, global = true, help_heading = "Output")]
@@ -41,43 +58,118 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Output")]
     pub(crate) verbose: u8,
     /// Draw no progress bars
-    #[arg(long, global = true, env = "DORMOUSE_NO_PROGRESS", help_heading = "Output")]
+    #[arg(
+        long,
+        global = true,
+        env = "DORMOUSE_NO_PROGRESS",
+        help_heading = "Output"
+    )]
     pub(crate) no_progress: bool,
     /// Colours in tables (NO_COLOR and CLICOLOR_FORCE are honoured)
-    #[arg(long, global = true, value_enum, env = "DORMOUSE_COLOR", help_heading = "Output")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        env = "DORMOUSE_COLOR",
+        help_heading = "Output"
+    )]
     pub(crate) color: Option<Color>,
     /// The container format of the images, when their names or headers do not settle it
-    #[arg(long, global = true, value_name = "FORMAT", env = "DORMOUSE_IMAGE_FORMAT", help_heading = "Input")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "DORMOUSE_IMAGE_FORMAT",
+        help_heading = "Input"
+    )]
     pub(crate) image_format: Option<String>,
     /// A restore point by name or id; `active` unless said; `all` where a command takes several
     #[arg(long, global = true, value_name = "POINT", help_heading = "Input")]
     pub(crate) point: Option<String>,
     /// A further folder that backing files may come from
-    #[arg(long, global = true, value_name = "DIR", env = "DORMOUSE_ALLOW_BACKING", value_delimiter = ':', help_heading = "Input")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "DORMOUSE_ALLOW_BACKING",
+        value_delimiter = ':',
+        help_heading = "Input"
+    )]
     pub(crate) allow_backing: Vec<PathBuf>,
     /// The baseline to judge by: a shipped one's name, or a file
-    #[arg(short, long, global = true, value_name = "NAME|FILE", env = "DORMOUSE_BASELINE", help_heading = "Judging")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "NAME|FILE",
+        env = "DORMOUSE_BASELINE",
+        help_heading = "Judging"
+    )]
     pub(crate) baseline: Option<String>,
     /// A local package repository: a mirror's folder
-    #[arg(long, global = true, value_name = "DIR", env = "DORMOUSE_REPO", value_delimiter = ':', help_heading = "Judging")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "DORMOUSE_REPO",
+        value_delimiter = ':',
+        help_heading = "Judging"
+    )]
     pub(crate) repo: Vec<PathBuf>,
     /// The OpenPGP keys that repositories must be signed with
-    #[arg(long, global = true, value_name = "FILE", env = "DORMOUSE_KEYRING", help_heading = "Judging")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "DORMOUSE_KEYRING",
+        help_heading = "Judging"
+    )]
     pub(crate) keyring: Option<PathBuf>,
     /// Judge as of this instant (RFC 3339); the start of the run unless said
-    #[arg(long, global = true, value_name = "TIME", env = "DORMOUSE_AS_OF", help_heading = "Judging")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        env = "DORMOUSE_AS_OF",
+        help_heading = "Judging"
+    )]
     pub(crate) as_of: Option<Timestamp>,
     /// The best verdict that still fails: verdicts from it downwards end with exit code 1
-    #[arg(long, global = true, value_enum, value_name = "VERDICT", env = "DORMOUSE_FAIL_ON", help_heading = "Judging")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "VERDICT",
+        env = "DORMOUSE_FAIL_ON",
+        help_heading = "Judging"
+    )]
     pub(crate) fail_on: Option<FailOn>,
     /// The state folder (XDG state folder unless said)
-    #[arg(long, global = true, value_name = "DIR", env = "DORMOUSE_STATE", help_heading = "Running")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "DORMOUSE_STATE",
+        help_heading = "Running"
+    )]
     pub(crate) state: Option<PathBuf>,
     /// Restore points worked on at a time; as many as there are processors unless said
-    #[arg(long, global = true, value_name = "N", env = "DORMOUSE_JOBS", help_heading = "Running")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        env = "DORMOUSE_JOBS",
+        help_heading = "Running"
+    )]
     pub(crate) jobs: Option<usize>,
     /// The key to sign with, or to verify with
-    #[arg(long, global = true, value_name = "FILE", env = "DORMOUSE_KEY", help_heading = "Running")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "DORMOUSE_KEY",
+        help_heading = "Running"
+    )]
     pub(crate) key: Option<PathBuf>,
     /// Another number for an exit code: findings, usage, incomplete, tool-error, interrupted
     #[arg(long, global = true, value_name = "KIND=N", help_heading = "Running")]

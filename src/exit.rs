@@ -87,7 +87,10 @@ impl FromStr for Remap {
 /// The number for `exit` under these remappings; the last one for a kind wins.
 #[must_use]
 pub(crate) fn code(exit: Exit, remaps: &[Remap]) -> ExitCode {
-    let map: BTreeMap<Exit, u8> = remaps.iter().map(|remap| (remap.exit, remap.code)).collect();
+    let map: BTreeMap<Exit, u8> = remaps
+        .iter()
+        .map(|remap| (remap.exit, remap.code))
+        .collect();
     ExitCode::from(map.get(&exit).copied().unwrap_or(exit.code()))
 }
 
@@ -99,9 +102,17 @@ mod tests {
     fn remapping_names_what_it_does_not_know() {
         assert_eq!(
             "findings=7".parse(),
-            Ok(Remap { exit: Exit::Findings, code: 7 })
+            Ok(Remap {
+                exit: Exit::Findings,
+                code: 7
+            })
         );
-        assert!("finding=7".parse::<Remap>().unwrap_err().contains("findings"));
+        assert!(
+            "finding=7"
+                .parse::<Remap>()
+                .unwrap_err()
+                .contains("findings")
+        );
         assert!("findings=700".parse::<Remap>().is_err());
     }
 

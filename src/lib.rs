@@ -28,7 +28,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and versions are answers; everything else is a usage error.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
             return match error.print() {
                 Ok(()) => exit::code(exit, &[]),
                 Err(_) => exit::code(Exit::Tool, &[]),
@@ -54,7 +58,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             fail(&error, known.unwrap_or(Exit::Usage))
         }
     };
-    let exit = if stop.load(Ordering::Relaxed) { Exit::Interrupted } else { exit };
+    let exit = if stop.load(Ordering::Relaxed) {
+        Exit::Interrupted
+    } else {
+        exit
+    };
     exit::code(exit, &settings.global.exit_code)
 }
 

@@ -123,7 +123,9 @@ impl Observer for Progress {
                 }
                 current.bar.inc(1);
                 if let Some(machine) = &at.machine {
-                    current.bar.set_message(escape_terminal(machine).into_owned());
+                    current
+                        .bar
+                        .set_message(escape_terminal(machine).into_owned());
                 }
             }
         });

@@ -55,7 +55,10 @@ impl Settings {
             .map(PathBuf::from)
             .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")))
             .map(|folder| folder.join("dormouse/dormouse.toml"));
-        for path in [Some(PathBuf::from("dormouse.toml")), user].into_iter().flatten() {
+        for path in [Some(PathBuf::from("dormouse.toml")), user]
+            .into_iter()
+            .flatten()
+        {
             if path.is_file() {
                 merge(&mut global, read(&path)?)
                     .with_context(|| format!("in {}", path.display()))?;
@@ -81,7 +84,9 @@ impl Settings {
     #[must_use]
     pub(crate) fn colored(&self) -> bool {
         use std::io::IsTerminal;
-        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
+        let set = |name: &str| {
+            std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0")
+        };
         match self.global.color.unwrap_or(Color::Auto) {
             Color::Always => true,
             Color::Never => false,
@@ -138,7 +143,8 @@ impl Settings {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        let allowed = std::iter::once(own).chain(self.global.allow_backing.iter().map(PathBuf::as_path));
+        let allowed =
+            std::iter::once(own).chain(self.global.allow_backing.iter().map(PathBuf::as_path));
         Ok(MachineOptions {
             format,
             gate: Arc::new(LibraryGate::new(allowed)?),
@@ -154,7 +160,8 @@ pub(crate) fn now() -> Timestamp {
 }
 
 fn read(path: &Path) -> anyhow::Result<File> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("in {}", path.display()))
 }
 
@@ -202,11 +209,17 @@ mod tests {
             jobs: Some(2),
             ..Global::default()
         };
-        let file: File = toml::from_str("jobs = 8\nstate = \"/s\"\nexit-code = [\"findings=9\"]").unwrap();
+        let file: File =
+            toml::from_str("jobs = 8\nstate = \"/s\"\nexit-code = [\"findings=9\"]").unwrap();
         merge(&mut global, file).unwrap();
         assert_eq!(global.jobs, Some(2));
         assert_eq!(global.state, Some(PathBuf::from("/s")));
         assert_eq!(global.exit_code.len(), 1);
-        assert!(toml::from_str::<File>("job = 8").unwrap_err().to_string().contains("job"));
+        assert!(
+            toml::from_str::<File>("job = 8")
+                .unwrap_err()
+                .to_string()
+                .contains("job")
+        );
     }
 }

@@ -71,7 +71,11 @@ fn draw(answer: &Answer<'_>, assessments: &[Assessment]) -> String {
             assessment.at.point.as_deref().unwrap_or_default(),
             assessment.verdict.as_str(),
             &assessment.findings.len().to_string(),
-            assessment.reasons.first().map(String::as_str).unwrap_or_default(),
+            assessment
+                .reasons
+                .first()
+                .map(String::as_str)
+                .unwrap_or_default(),
         ]);
     }
     out.push_str(&table.text());

@@ -26,7 +26,10 @@ pub(crate) fn run(arguments: &Copy, settings: &Settings) -> anyhow::Result<Exit>
     let (_, point) = open_point(&image, settings)?;
     let guest = point.only_guest()?;
     if fs::symlink_metadata(&arguments.to).is_ok() {
-        bail!("{} is there already; name a new file or folder", arguments.to.display());
+        bail!(
+            "{} is there already; name a new file or folder",
+            arguments.to.display()
+        );
     }
     let mut exit = Exit::Done;
     let mut todo = vec![(path, arguments.to.clone(), Follow::Links, 0_usize)];
@@ -46,7 +49,12 @@ pub(crate) fn run(arguments: &Copy, settings: &Settings) -> anyhow::Result<Exit>
                 fs::create_dir(&to).with_context(|| format!("cannot make {}", to.display()))?;
                 for entry in guest.read_dir(&from)?.unwrap_or_default() {
                     let child = from.join(&entry.name)?;
-                    todo.push((child, host_child(&to, &entry.name), Follow::No, depth.saturating_add(1)));
+                    todo.push((
+                        child,
+                        host_child(&to, &entry.name),
+                        Follow::No,
+                        depth.saturating_add(1),
+                    ));
                 }
             }
             NodeKind::Directory => bail!("{from}: folders are nested more than {MAX_DEPTH} deep"),
@@ -66,7 +74,8 @@ fn host_child(folder: &Path, name: &[u8]) -> PathBuf {
 }
 
 fn copy_file(guest: &Guest, from: &GuestPath, to: &Path) -> anyhow::Result<()> {
-    let mut file = fs::File::create_new(to).with_context(|| format!("cannot make {}", to.display()))?;
+    let mut file =
+        fs::File::create_new(to).with_context(|| format!("cannot make {}", to.display()))?;
     guest.read_in_parts(from, |part| {
         file.write_all(part)
             .map_err(|error| Error::io("cannot write", error).in_file(to.display()))

@@ -44,14 +44,28 @@ pub(crate) fn run(arguments: &Feed, settings: &Settings) -> anyhow::Result<Exit>
     let gaps: Vec<&Gap> = repositories.iter().flat_map(Repository::gaps).collect();
     let answer = Answer::new(settings);
     if answer.is_table() {
-        let mut table = answer.table(&["Suite", "Date", "Valid until", "State", "Packages", "Signed by"]);
+        let mut table = answer.table(&[
+            "Suite",
+            "Date",
+            "Valid until",
+            "State",
+            "Packages",
+            "Signed by",
+        ]);
         for suite in &suites {
             let packages: usize = suite.indices.iter().map(|index| index.packages).sum();
-            let signers: Vec<_> = suite.signers.iter().map(|signer| signer.primary.as_str()).collect();
+            let signers: Vec<_> = suite
+                .signers
+                .iter()
+                .map(|signer| signer.primary.as_str())
+                .collect();
             table.add([
                 suite.name().to_owned(),
                 suite.date.map(|date| date.to_string()).unwrap_or_default(),
-                suite.valid_until.map(|date| date.to_string()).unwrap_or_default(),
+                suite
+                    .valid_until
+                    .map(|date| date.to_string())
+                    .unwrap_or_default(),
                 if suite.stale { "stale" } else { "ok" }.to_owned(),
                 packages.to_string(),
                 signers.join(" "),

@@ -54,7 +54,10 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
         .iter()
         .flat_map(|one| &one.points)
         .flat_map(|point| {
-            let inventories = point.systems.iter().flat_map(|system| &system.inventory.gaps);
+            let inventories = point
+                .systems
+                .iter()
+                .flat_map(|system| &system.inventory.gaps);
             point.gaps.iter().chain(inventories)
         });
     Ok(say_gaps(document.gaps.iter().chain(all), settings))
@@ -70,8 +73,13 @@ pub(crate) fn inspections(
     for id in points {
         match machine.open_point(id) {
             Ok(point) => inspections.push(point.inspect()),
-            Err(error) if error.kind() == dormouse_block::ErrorKind::Cancelled => return Err(error.into()),
-            Err(error) => gaps.push(dormouse_block::Gap::from_error(&error, &dormouse_block::Locator::default())),
+            Err(error) if error.kind() == dormouse_block::ErrorKind::Cancelled => {
+                return Err(error.into());
+            }
+            Err(error) => gaps.push(dormouse_block::Gap::from_error(
+                &error,
+                &dormouse_block::Locator::default(),
+            )),
         }
     }
     Ok((inspections, gaps))
@@ -86,7 +94,11 @@ fn draw(document: &Document) -> String {
             machine.name,
             machine.format,
             bytes(machine.virtual_size),
-            if machine.dirty { ", not closed by its last writer" } else { "" }
+            if machine.dirty {
+                ", not closed by its last writer"
+            } else {
+                ""
+            }
         ));
         for file in &machine.files {
             out.push(format!(
@@ -102,7 +114,10 @@ fn draw(document: &Document) -> String {
                 .memory
                 .map(|memory| format!(", {} of saved memory", bytes(memory)))
                 .unwrap_or_default();
-            out.push(format!("  point    {} \"{}\"{memory}", point.id, point.name));
+            out.push(format!(
+                "  point    {} \"{}\"{memory}",
+                point.id, point.name
+            ));
         }
         for inspection in &one.points {
             out.push(format!(
@@ -116,10 +131,18 @@ fn draw(document: &Document) -> String {
                     (Some(filesystem), _) => format!(
                         "{}{}{}",
                         filesystem.kind,
-                        filesystem.label.as_ref().map(|label| format!(" \"{label}\"")).unwrap_or_default(),
-                        if filesystem.journal_replayed { ", journal replayed in memory" } else { "" }
+                        filesystem
+                            .label
+                            .as_ref()
+                            .map(|label| format!(" \"{label}\""))
+                            .unwrap_or_default(),
+                        if filesystem.journal_replayed {
+                            ", journal replayed in memory"
+                        } else {
+                            ""
+                        }
                     ),
-                    (None, Some(content)) => content.kind.to_string(),
+                    (None, Some(content)) => content.kind.clone(),
                     (None, None) if volume.volume.blank => "blank".to_owned(),
                     (None, None) => "unknown".to_owned(),
                 };
@@ -131,8 +154,15 @@ fn draw(document: &Document) -> String {
             }
             for system in &inspection.systems {
                 let inventory = &system.inventory;
-                let os = inventory.os.as_ref().and_then(|os| os.pretty_name.as_deref()).unwrap_or("unknown system");
-                out.push(format!("    system {os}, {} packages", inventory.coverage.present));
+                let os = inventory
+                    .os
+                    .as_ref()
+                    .and_then(|os| os.pretty_name.as_deref())
+                    .unwrap_or("unknown system");
+                out.push(format!(
+                    "    system {os}, {} packages",
+                    inventory.coverage.present
+                ));
             }
             for note in &inspection.notes {
                 out.push(format!("    note   {note}"));

@@ -42,7 +42,14 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
         .collect();
     let answer = Answer::new(settings);
     if answer.is_table() {
-        let mut rows = answer.table(&["Machine", "Point", "Package", "Version", "Architecture", "State"]);
+        let mut rows = answer.table(&[
+            "Machine",
+            "Point",
+            "Package",
+            "Version",
+            "Architecture",
+            "State",
+        ]);
         for inventory in &inventories {
             for package in &inventory.packages {
                 rows.add([

@@ -14,7 +14,9 @@ use crate::settings::Settings;
 /// When no baseline is given, or it or a repository cannot be used.
 pub(crate) fn standard(settings: &Settings) -> anyhow::Result<Standard> {
     let Some(baseline) = settings.global.baseline.clone() else {
-        bail!("no baseline to judge by; give -b NAME or -b FILE (`dormouse baseline` prints one to start from)");
+        bail!(
+            "no baseline to judge by; give -b NAME or -b FILE (`dormouse baseline` prints one to start from)"
+        );
     };
     Ok(Standard::load(&StandardOptions {
         baseline,

@@ -48,7 +48,8 @@ pub(crate) fn run(arguments: &Key, settings: &Settings) -> anyhow::Result<Exit> 
 
 fn generate(file: &Path) -> anyhow::Result<PublicKey> {
     let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("no random bytes are to be had: {error}"))?;
+    getrandom::fill(&mut seed)
+        .map_err(|error| anyhow::anyhow!("no random bytes are to be had: {error}"))?;
     let key = SigningKey::from_seed(seed);
     let pem = key.to_pem()?;
     let mut private = std::fs::OpenOptions::new()
@@ -76,7 +77,10 @@ fn public_path(file: &Path) -> PathBuf {
 pub(crate) fn read_private(file: &Path) -> anyhow::Result<SigningKey> {
     let pem = host::read_text(file, MAX_KEY)?;
     SigningKey::from_pem(&pem).with_context(|| {
-        format!("{} is no signing key; `dormouse key generate FILE` makes one", file.display())
+        format!(
+            "{} is no signing key; `dormouse key generate FILE` makes one",
+            file.display()
+        )
     })
 }
 

@@ -44,7 +44,9 @@ pub(crate) fn run(arguments: &Paths, settings: &Settings) -> anyhow::Result<Exit
     }
     let answer = Answer::new(settings);
     if answer.is_table() {
-        let mut rows = answer.table(&["Mode", "Links", "Owner", "Group", "Size", "Modified", "Path"]);
+        let mut rows = answer.table(&[
+            "Mode", "Links", "Owner", "Group", "Size", "Modified", "Path",
+        ]);
         for entry in &entries {
             let target = entry
                 .target
@@ -86,9 +88,9 @@ fn list(guest: &Guest, path: &GuestPath, entries: &mut Vec<Entry>) -> anyhow::Re
 }
 
 fn entry(guest: &Guest, path: GuestPath) -> anyhow::Result<Entry> {
-    let metadata = guest
-        .metadata(&path, Follow::No)?
-        .ok_or_else(|| Error::corrupt("no such file").located(&Locator::default().path(path.clone())))?;
+    let metadata = guest.metadata(&path, Follow::No)?.ok_or_else(|| {
+        Error::corrupt("no such file").located(&Locator::default().path(path.clone()))
+    })?;
     let target = match metadata.kind {
         NodeKind::Symlink => guest
             .read_link(&path)?

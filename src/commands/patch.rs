@@ -4,7 +4,9 @@ use std::path::Path;
 
 use anyhow::bail;
 use dormouse_disk::{ACTIVE, LibraryGate};
-use dormouse_engine::{Decision, Inject, MachineOptions, PatchOptions, Patched, judge_image, patch_once};
+use dormouse_engine::{
+    Decision, Inject, MachineOptions, PatchOptions, Patched, judge_image, patch_once,
+};
 use dormouse_policy::{Assessment, Verdict};
 use serde::Serialize;
 
@@ -36,7 +38,10 @@ pub(crate) fn run(arguments: &Patch, settings: &Settings) -> anyhow::Result<Exit
         bail!("no name for the new image; give -o OUT");
     };
     if target.exists() {
-        bail!("{} is there already; the new image needs a name of its own", target.display());
+        bail!(
+            "{} is there already; the new image needs a name of its own",
+            target.display()
+        );
     }
     let standard = judge::standard(settings)?;
     let (machine, point) = open_point(&arguments.image, settings)?;
@@ -49,13 +54,18 @@ pub(crate) fn run(arguments: &Patch, settings: &Settings) -> anyhow::Result<Exit
     }
     drop(point);
     if id != ACTIVE && !arguments.standalone {
-        bail!("a snapshot inside an image cannot carry an overlay; give --standalone for a whole new image");
+        bail!(
+            "a snapshot inside an image cannot carry an overlay; give --standalone for a whole new image"
+        );
     }
     let (decision, assessments) = decide_for_patch(&machine, &id, &standard)?;
     let plan = match decision {
         Decision::Inject { plan } => plan,
         other => {
-            say(&format!("{}@{id}: {other}; no image was written", machine.name));
+            say(&format!(
+                "{}@{id}: {other}; no image was written",
+                machine.name
+            ));
             return Ok(assessments
                 .iter()
                 .map(|assessment| judge::exit(assessment, settings))
@@ -94,7 +104,7 @@ pub(crate) fn run(arguments: &Patch, settings: &Settings) -> anyhow::Result<Exit
             .map(|file| folder(&file.path))
             .chain([folder(&target)]),
     )?);
-    let after = judge_image(&standard, &machine.name, &target, options)?;
+    let after = judge_image(&standard, &machine.name, &target, &options)?;
     let verdict = after.iter().map(|assessment| assessment.verdict).max();
     // The new image is what --output names; the answer goes to standard output.
     let mut settings = settings.clone();
@@ -126,7 +136,11 @@ fn decide_for_patch(
     standard: &dormouse_engine::Standard,
 ) -> anyhow::Result<(Decision, Vec<Assessment>)> {
     // Asked to patch a cold snapshot into a whole new image, the snapshot itself is not written.
-    let inject = if id == ACTIVE { Inject::Active } else { Inject::Anything };
+    let inject = if id == ACTIVE {
+        Inject::Active
+    } else {
+        Inject::Anything
+    };
     decide(machine, id, standard, inject)
 }
 
@@ -147,10 +161,18 @@ fn draw(target: &Path, patched: &Patched, verdict: Option<Verdict>) -> String {
         match &package.decision {
             dormouse_remedy::Decision::Inject => {}
             dormouse_remedy::Decision::Defer { why, .. } => {
-                let _ = writeln!(out, "  {} {} waits for the first boot: {why}", package.name, package.version);
+                let _ = writeln!(
+                    out,
+                    "  {} {} waits for the first boot: {why}",
+                    package.name, package.version
+                );
             }
             dormouse_remedy::Decision::Refuse { why } => {
-                let _ = writeln!(out, "  {} {} stays behind: {why}", package.name, package.version);
+                let _ = writeln!(
+                    out,
+                    "  {} {} stays behind: {why}",
+                    package.name, package.version
+                );
             }
         }
     }

@@ -52,7 +52,9 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
             if let Decision::Inject { plan } = &mut decision {
                 try_scripts(machine, id, plan, &standard, &payloads)?;
             }
-            let judged = assessments.iter().map(|assessment| judge::exit(assessment, settings));
+            let judged = assessments
+                .iter()
+                .map(|assessment| judge::exit(assessment, settings));
             exit = exit.max(judged.max().unwrap_or(Exit::Incomplete));
             document.plans.push(One {
                 at: dormouse_block::Locator::machine(machine.name.clone()).point(id.clone()),
@@ -120,8 +122,12 @@ fn draw(document: &Document) -> String {
             Decision::Inject { plan } => {
                 for package in &plan.packages {
                     let what = match &package.decision {
-                        Some(dormouse_remedy::Decision::Defer { why, .. }) => format!("first boot: {why}"),
-                        Some(dormouse_remedy::Decision::Refuse { why }) => format!("refused: {why}"),
+                        Some(dormouse_remedy::Decision::Defer { why, .. }) => {
+                            format!("first boot: {why}")
+                        }
+                        Some(dormouse_remedy::Decision::Refuse { why }) => {
+                            format!("refused: {why}")
+                        }
                         _ => "inject".to_owned(),
                     };
                     let _ = writeln!(
@@ -133,7 +139,12 @@ fn draw(document: &Document) -> String {
                     );
                 }
                 for blocked in &plan.blocked {
-                    let _ = writeln!(out, "  {} stays behind: {}", blocked.name, blocked.why.join("; "));
+                    let _ = writeln!(
+                        out,
+                        "  {} stays behind: {}",
+                        blocked.name,
+                        blocked.why.join("; ")
+                    );
                 }
                 for why in &plan.reboot {
                     let _ = writeln!(out, "  in use after a boot: {why}");

@@ -27,7 +27,11 @@ pub(crate) fn run(arguments: &Report, settings: &Settings) -> anyhow::Result<Exi
     match settings.format() {
         Format::Table => answer.bytes(super::run::summary(&answer, &report).as_bytes())?,
         format => {
-            let name = if format == Format::Html { "html" } else { "json" };
+            let name = if format == Format::Html {
+                "html"
+            } else {
+                "json"
+            };
             let format = report_format(name).context("no such report format")?;
             answer.bytes(&format.render(&report)?)?;
         }

@@ -66,7 +66,9 @@ pub(crate) fn run(arguments: &Run, settings: &Settings) -> anyhow::Result<Exit> 
             say(&format!("report: {}", path.display()));
         }
         if !outcome.complete {
-            say("incomplete: something that may hold packages was not read or judged; the gaps above say what");
+            say(
+                "incomplete: something that may hold packages was not read or judged; the gaps above say what",
+            );
         }
     }
     Ok(match (outcome.complete, outcome.passes) {
@@ -90,12 +92,19 @@ fn pipeline(path: &Path) -> anyhow::Result<Pipeline> {
 
 /// A run's points as a table, its gaps below, and its totals as the last line.
 pub(crate) fn summary(answer: &Answer<'_>, report: &RunReport) -> String {
-    let mut table = answer.table(&["Machine", "Point", "Power", "Packages", "Findings", "Verdict", "After", "Action"]);
+    let mut table = answer.table(&[
+        "Machine", "Point", "Power", "Packages", "Findings", "Verdict", "After", "Action",
+    ]);
     let mut gaps = Vec::new();
     let at_library = report.gaps.iter();
     gaps.extend(at_library.map(|gap| format!("{}: {}", gap.at, gap.why)));
     for machine in &report.machines {
-        gaps.extend(machine.gaps.iter().map(|gap| format!("{}: {}", gap.at, gap.why)));
+        gaps.extend(
+            machine
+                .gaps
+                .iter()
+                .map(|gap| format!("{}: {}", gap.at, gap.why)),
+        );
         for point in &machine.points {
             table.add([
                 machine.machine.as_str(),

@@ -41,7 +41,9 @@ pub(crate) fn open_all(images: &[PathBuf], settings: &Settings) -> anyhow::Resul
                 Ok((points, machine)) => opened.machines.push((machine, points)),
                 Err(error) => match error.downcast::<Error>() {
                     Ok(error) if error.kind() != dormouse_block::ErrorKind::Cancelled => {
-                        opened.gaps.push(Gap::from_error(&error, &Locator::machine(found.name)));
+                        opened
+                            .gaps
+                            .push(Gap::from_error(&error, &Locator::machine(found.name)));
                     }
                     Ok(error) => return Err(error.into()),
                     Err(error) => return Err(error),
@@ -53,7 +55,11 @@ pub(crate) fn open_all(images: &[PathBuf], settings: &Settings) -> anyhow::Resul
 }
 
 fn open_one(name: &str, path: &Path, settings: &Settings) -> anyhow::Result<OpenMachine> {
-    Ok(OpenMachine::open(name, path, &settings.machine_options(path)?)?)
+    Ok(OpenMachine::open(
+        name,
+        path,
+        &settings.machine_options(path)?,
+    )?)
 }
 
 fn points(machine: &OpenMachine, settings: &Settings) -> anyhow::Result<Vec<String>> {
@@ -72,7 +78,10 @@ fn points(machine: &OpenMachine, settings: &Settings) -> anyhow::Result<Vec<Stri
 ///
 /// # Errors
 /// When it cannot be opened.
-pub(crate) fn open_point(image: &Path, settings: &Settings) -> anyhow::Result<(OpenMachine, OpenPoint)> {
+pub(crate) fn open_point(
+    image: &Path,
+    settings: &Settings,
+) -> anyhow::Result<(OpenMachine, OpenPoint)> {
     let name = image
         .file_stem()
         .map(|name| name.to_string_lossy().into_owned())
@@ -104,7 +113,8 @@ pub(crate) fn split(argument: &OsStr) -> anyhow::Result<(PathBuf, GuestPath)> {
         })?;
     let (image, path) = bytes.split_at_checked(at).unwrap_or((bytes, b""));
     let path = path.strip_prefix(b":").unwrap_or(path);
-    let path = GuestPath::new(path).with_context(|| format!("in {}", argument.to_string_lossy()))?;
+    let path =
+        GuestPath::new(path).with_context(|| format!("in {}", argument.to_string_lossy()))?;
     Ok((PathBuf::from(OsStr::from_bytes(image)), path))
 }
 

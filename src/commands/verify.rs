@@ -99,7 +99,11 @@ pub(crate) fn run(arguments: &Verify, settings: &Settings) -> anyhow::Result<Exi
 fn draw(document: &Document) -> String {
     let mut out = String::new();
     for one in &document.evidence {
-        let verdict = if one.error.is_none() && one.mismatches.is_empty() { "ok" } else { "FAILED" };
+        let verdict = if one.error.is_none() && one.mismatches.is_empty() {
+            "ok"
+        } else {
+            "FAILED"
+        };
         out.push_str(&format!("{verdict:<7} {}", one.file));
         if let Some(error) = &one.error {
             out.push_str(&format!(": {error}"));
@@ -171,10 +175,14 @@ impl<'a> Digests<'a> {
 
     fn compute(&mut self, name: &str) -> Result<Option<Digest>> {
         let Some((kind, rest)) = name.split_once(':') else {
-            return Err(Error::unsupported(format!("a subject of an unknown kind: {name}")));
+            return Err(Error::unsupported(format!(
+                "a subject of an unknown kind: {name}"
+            )));
         };
         let below = |folder: Option<&Path>| -> Result<Option<Digest>> {
-            let Some(folder) = folder else { return Ok(None) };
+            let Some(folder) = folder else {
+                return Ok(None);
+            };
             let path = folder.join(rest);
             if !path.is_file() {
                 return Ok(None);
@@ -186,7 +194,9 @@ impl<'a> Digests<'a> {
             "output" => below(self.results.as_deref()),
             "point" | "memory" => {
                 let (machine, point) = parse_point(rest)?;
-                let Some(machine) = self.machine(machine)? else { return Ok(None) };
+                let Some(machine) = self.machine(machine)? else {
+                    return Ok(None);
+                };
                 if kind == "memory" {
                     return match machine.image().memory(point)? {
                         Some(memory) => digest_of(&memory).map(Some),
@@ -195,17 +205,30 @@ impl<'a> Digests<'a> {
                 }
                 digest_of(&machine.image().open_point(point)?).map(Some)
             }
-            _ => Err(Error::unsupported(format!("a subject of an unknown kind: {name}"))),
+            _ => Err(Error::unsupported(format!(
+                "a subject of an unknown kind: {name}"
+            ))),
         }
     }
 
     fn machine(&mut self, name: &str) -> Result<Option<OpenMachine>> {
-        let Some(library) = self.library else { return Ok(None) };
+        let Some(library) = self.library else {
+            return Ok(None);
+        };
         if self.machines.is_none() {
             let found = discover(library)?.machines;
-            self.machines = Some(found.into_iter().map(|found| (found.name, found.path)).collect());
+            self.machines = Some(
+                found
+                    .into_iter()
+                    .map(|found| (found.name, found.path))
+                    .collect(),
+            );
         }
-        let Some(path) = self.machines.as_ref().and_then(|machines| machines.get(name)) else {
+        let Some(path) = self
+            .machines
+            .as_ref()
+            .and_then(|machines| machines.get(name))
+        else {
             return Ok(None);
         };
         let mut options = self
@@ -213,7 +236,8 @@ impl<'a> Digests<'a> {
             .machine_options(path)
             .map_err(|error| Error::denied(error.to_string()))?;
         options.gate = std::sync::Arc::new(dormouse_disk::LibraryGate::new(
-            std::iter::once(library.to_owned()).chain(self.settings.global.allow_backing.iter().cloned()),
+            std::iter::once(library.to_owned())
+                .chain(self.settings.global.allow_backing.iter().cloned()),
         )?);
         OpenMachine::open(name, path, &options).map(Some)
     }

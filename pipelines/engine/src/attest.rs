@@ -47,7 +47,7 @@ impl Attestation {
 /// # Errors
 /// Host files that cannot be read or written. A restore point whose disk cannot be read whole is attested by its host
 /// files alone, and the statement says so.
-pub fn attest(
+pub(crate) fn attest(
     work: &Work<'_>,
     options: &RunOptions,
     standard: &Standard,
@@ -64,7 +64,9 @@ pub fn attest(
         Err(error) => unread.push(unreadable(error, result)?),
     }
     match memory_digest(work, machine, &point.id) {
-        Ok(Some(digest)) => subjects.push(Subject::new(memory_name(&machine.name, &point.id), digest)),
+        Ok(Some(digest)) => {
+            subjects.push(Subject::new(memory_name(&machine.name, &point.id), digest));
+        }
         Ok(None) => {}
         Err(error) => unread.push(unreadable(error, result)?),
     }
@@ -80,7 +82,10 @@ pub fn attest(
         &inventory,
         &json!({"schema": "dormouse/inventories/v1", "inventories": inventories, "gaps": result.point_gaps()}),
     )?;
-    subjects.push(Subject::new(format!("output:{inventory}"), inventory_digest));
+    subjects.push(Subject::new(
+        format!("output:{inventory}"),
+        inventory_digest,
+    ));
     for (path, digest) in result.output_digests() {
         subjects.push(Subject::new(format!("output:{path}"), digest));
     }

@@ -58,7 +58,9 @@ impl fmt::Display for Decision {
         match self {
             Self::Nothing { why } | Self::Cannot { why } => f.write_str(why),
             Self::Inject { plan } => write!(f, "{} packages to inject", plan.packages.len()),
-            Self::CatchUp { plan } => write!(f, "catch-up plan of {} packages", plan.bundle().len()),
+            Self::CatchUp { plan } => {
+                write!(f, "catch-up plan of {} packages", plan.bundle().len())
+            }
         }
     }
 }
@@ -156,7 +158,9 @@ impl Done {
 
     fn nothing(why: &str) -> Self {
         Self {
-            action: Action::Nothing { why: why.to_owned() },
+            action: Action::Nothing {
+                why: why.to_owned(),
+            },
             outputs: BTreeMap::new(),
         }
     }
@@ -179,7 +183,10 @@ impl Verified {
     /// The verdict of the patched image.
     #[must_use]
     pub fn verdict(&self) -> Option<Verdict> {
-        self.assessments.iter().map(|assessment| assessment.verdict).max()
+        self.assessments
+            .iter()
+            .map(|assessment| assessment.verdict)
+            .max()
     }
 
     /// Whether the patched image passes the gate.
@@ -210,13 +217,18 @@ impl Planner<'_> {
         assessments: &[Assessment],
     ) -> Result<Decision> {
         let wanted = upgradable(assessments);
-        if assessments.iter().any(|assessment| !assessment.coverage_complete) {
+        if assessments
+            .iter()
+            .any(|assessment| !assessment.coverage_complete)
+        {
             return Ok(Decision::Cannot {
                 why: "not read whole, so nothing is changed or planned".to_owned(),
             });
         }
         if wanted.is_empty() {
-            let broken = assessments.iter().any(|assessment| assessment.verdict == Verdict::NonCompliant);
+            let broken = assessments
+                .iter()
+                .any(|assessment| assessment.verdict == Verdict::NonCompliant);
             return Ok(if broken {
                 Decision::Cannot {
                     why: "what is wrong is nothing that an upgrade mends".to_owned(),
@@ -250,7 +262,9 @@ impl Planner<'_> {
             });
         }
         match self.why_not_to_be_edited(inspection) {
-            None => Ok(Decision::Inject { plan: Box::new(plan) }),
+            None => Ok(Decision::Inject {
+                plan: Box::new(plan),
+            }),
             Some(why) => {
                 let wake = Wake {
                     plan: &plan,
@@ -307,7 +321,11 @@ impl<'a> Changer<'a> {
     ///
     /// # Errors
     /// Results of an earlier run that was killed and cannot be cleared away.
-    pub fn new(work: &'a Work<'a>, standard: &'a Standard, options: &'a RunOptions) -> Result<Self> {
+    pub fn new(
+        work: &'a Work<'a>,
+        standard: &'a Standard,
+        options: &'a RunOptions,
+    ) -> Result<Self> {
         clear_partial(&options.output.join("images"))?;
         Ok(Self {
             work,
@@ -337,7 +355,12 @@ impl<'a> Changer<'a> {
     ///
     /// # Errors
     /// What keeps it from being done; nothing is left under a final name then.
-    pub fn carry_out(&self, machine: &OpenMachine, point: &str, decision: &Decision) -> Result<Done> {
+    pub fn carry_out(
+        &self,
+        machine: &OpenMachine,
+        point: &str,
+        decision: &Decision,
+    ) -> Result<Done> {
         match decision {
             Decision::Nothing { why } | Decision::Cannot { why } => Ok(Done::nothing(why)),
             Decision::Inject { plan } => self.patch(machine, point, plan),
@@ -377,8 +400,18 @@ impl<'a> Changer<'a> {
         let stem = machine_path(&machine.name);
         let mut decided = plan.clone();
         decided.decide(&patched.injection);
-        self.write_json(&mut outputs, "plan", &format!("plans/{stem}.json"), &decided)?;
-        self.write_json(&mut outputs, "injection", &format!("injections/{stem}.json"), &patched.injection)?;
+        self.write_json(
+            &mut outputs,
+            "plan",
+            &format!("plans/{stem}.json"),
+            &decided,
+        )?;
+        self.write_json(
+            &mut outputs,
+            "injection",
+            &format!("injections/{stem}.json"),
+            &patched.injection,
+        )?;
         Ok(Done {
             action: Action::Patched {
                 injection: Box::new(patched.injection),
@@ -389,10 +422,19 @@ impl<'a> Changer<'a> {
     }
 
     fn write_catch_up(&self, machine: &OpenMachine, point: &str, plan: &CatchUp) -> Result<Done> {
-        let stem = format!("catch-up/{}/{}", machine_path(&machine.name), file_name(point));
+        let stem = format!(
+            "catch-up/{}/{}",
+            machine_path(&machine.name),
+            file_name(point)
+        );
         let mut outputs = BTreeMap::new();
         self.write_json(&mut outputs, "plan", &format!("{stem}.json"), plan)?;
-        self.write(&mut outputs, "script", &format!("{stem}.sh"), plan.script()?.as_bytes())?;
+        self.write(
+            &mut outputs,
+            "script",
+            &format!("{stem}.sh"),
+            plan.script()?.as_bytes(),
+        )?;
         Ok(Done {
             action: Action::CatchUp {
                 packages: plan.bundle().len(),
@@ -449,7 +491,7 @@ impl<'a> Changer<'a> {
         if let (Action::Patched { .. }, Some(image)) = (&done.action, done.outputs.get("image")) {
             let path = self.options.output.join(&image.path);
             let name = at.machine.clone().unwrap_or_default();
-            assessments = judge_image(self.planner.standard, &name, &path, self.allowed()?)?;
+            assessments = judge_image(self.planner.standard, &name, &path, &self.allowed()?)?;
         }
         Ok(Verified {
             assessments,
@@ -459,7 +501,12 @@ impl<'a> Changer<'a> {
 
     fn allowed(&self) -> Result<MachineOptions> {
         let library = library_folder(&self.options.library);
-        let pipeline = self.options.pipeline.allow_backing.iter().map(|path| library.join(path));
+        let pipeline = self
+            .options
+            .pipeline
+            .allow_backing
+            .iter()
+            .map(|path| library.join(path));
         let folders: Vec<PathBuf> = [self.options.output.clone(), library.clone()]
             .into_iter()
             .chain(pipeline)
@@ -481,9 +528,9 @@ pub fn judge_image(
     standard: &Standard,
     name: &str,
     path: &Path,
-    options: MachineOptions,
+    options: &MachineOptions,
 ) -> Result<Vec<Assessment>> {
-    let machine = OpenMachine::open(name, path, &options)?;
+    let machine = OpenMachine::open(name, path, options)?;
     Ok(standard.judge(&machine.open_point(ACTIVE)?.inspect()))
 }
 
@@ -491,7 +538,8 @@ pub fn judge_image(
 fn clear_partial(images: &Path) -> Result<()> {
     let mut todo = vec![images.to_owned()];
     while let Some(folder) = todo.pop() {
-        let fail = |error| Error::io("cannot clear away a partial image", error).in_file(folder.display());
+        let fail =
+            |error| Error::io("cannot clear away a partial image", error).in_file(folder.display());
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,

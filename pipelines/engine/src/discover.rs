@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use dormouse_block::{Error, ErrorKind, Gap, Locator, Result};
-use dormouse_disk::{FORMATS, Probe};
+use dormouse_disk::{FORMATS, FormatName, Probe};
 
 /// Folders below each other that are searched.
 const MAX_DEPTH: usize = 32;
@@ -14,7 +14,8 @@ const MAX_ENTRIES: usize = 4_000_000;
 
 /// Endings of files that are disk images by their name, whatever they hold.
 const ENDINGS: &[&str] = &[
-    "qcow2", "qcow", "img", "raw", "vmdk", "vhd", "vpc", "vhdx", "avhdx", "vdi", "qed", "hdd", "ova",
+    "qcow2", "qcow", "img", "raw", "vmdk", "vhd", "vpc", "vhdx", "avhdx", "vdi", "qed", "hdd",
+    "ova",
 ];
 
 /// A machine that was found: for now a disk image by itself.
@@ -131,7 +132,9 @@ fn name_all(library: &Path, images: Vec<PathBuf>) -> Vec<Found> {
         .into_iter()
         .flat_map(|(name, paths)| {
             let alone = paths.len() == 1;
-            paths.into_iter().map(move |path| (name.clone(), alone, path))
+            paths
+                .into_iter()
+                .map(move |path| (name.clone(), alone, path))
         })
         .map(|(name, alone, path)| {
             let within = within(library, &path);
@@ -166,7 +169,10 @@ fn is_image(path: &Path) -> std::io::Result<bool> {
         tail: &[],
         extension: &ending,
     };
-    Ok(FORMATS.iter().any(|format| format.probe(&probe)))
+    let has_magic = FORMATS
+        .iter()
+        .filter(|format| format.name() != FormatName::RAW);
+    Ok(has_magic.into_iter().any(|format| format.probe(&probe)))
 }
 
 #[cfg(test)]
@@ -178,7 +184,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::create_dir(at("web")).unwrap();
-        for name in ["a.qcow2", "a.raw", "web/b.img", "notes.txt", "c.qcow2.partial"] {
+        for name in [
+            "a.qcow2",
+            "a.raw",
+            "web/b.img",
+            "notes.txt",
+            "c.qcow2.partial",
+        ] {
             fs::write(at(name), b"x").unwrap();
         }
         fs::write(at("nameless"), b"QFI\xfb\0\0\0\x03").unwrap();

@@ -12,8 +12,7 @@ use dormouse_block::{Error, Result};
 /// `Io` when it cannot be read, `Limit` when it is longer, `Corrupt` when it is no UTF-8.
 pub fn read_text(path: &Path, limit: u64) -> Result<String> {
     let bytes = read_bytes(path, limit)?;
-    String::from_utf8(bytes)
-        .map_err(|_| Error::corrupt("not UTF-8 text").in_file(path.display()))
+    String::from_utf8(bytes).map_err(|_| Error::corrupt("not UTF-8 text").in_file(path.display()))
 }
 
 /// The bytes of a host file of at most `limit` bytes.
@@ -40,7 +39,9 @@ pub fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// `Io` when the host cannot.
 pub fn publish(path: &Path, bytes: &[u8]) -> Result<()> {
     let fail = |error| Error::io("cannot write", error).in_file(path.display());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(fail)?;
     let mut file = tempfile::Builder::new()
@@ -61,5 +62,8 @@ pub fn publish(path: &Path, bytes: &[u8]) -> Result<()> {
 /// `Io` when the host cannot.
 pub fn sync_folder(folder: &Path) -> Result<()> {
     let fail = |error| Error::io("cannot sync", error).in_file(folder.display());
-    fs::File::open(folder).map_err(fail)?.sync_all().map_err(fail)
+    fs::File::open(folder)
+        .map_err(fail)?
+        .sync_all()
+        .map_err(fail)
 }

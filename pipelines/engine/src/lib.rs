@@ -56,9 +56,9 @@ pub use observer::{Observer, Silent, StageName};
 pub use patch::{PatchOptions, Patched, patch, patch_once};
 pub use payloads::{PayloadSet, Payloads};
 pub use pipeline::{Inject, Limits, Pipeline, SHIPPED_PIPELINES};
+pub use report::{MachineResult, PointResult};
 pub use run::{RunOptions, RunOutcome, run};
 pub use standard::{Standard, StandardOptions};
-pub use report::{MachineResult, PointResult};
 pub use state::{Database, FindingRow, PackageRow, PointRow, RunRow, State, Store, StoreFolder};
 pub use subjects::parse_point;
 

@@ -168,7 +168,10 @@ impl Inspection {
     #[must_use]
     pub fn complete(&self) -> bool {
         !self.gaps.iter().any(|gap| gap.may_hide_packages)
-            && self.systems.iter().all(|system| system.inventory.coverage.complete)
+            && self
+                .systems
+                .iter()
+                .all(|system| system.inventory.coverage.complete)
     }
 
     /// The operating system's own name, or what is known instead.
@@ -336,7 +339,11 @@ impl OpenMachine {
         })
     }
 
-    fn power(&self, info: &PointInfo, volumes: &[(Volume, Option<FilesystemInfo>)]) -> Result<Power> {
+    fn power(
+        &self,
+        info: &PointInfo,
+        volumes: &[(Volume, Option<FilesystemInfo>)],
+    ) -> Result<Power> {
         if let Some(memory) = info.memory {
             return Ok(Power::Suspended { memory });
         }
@@ -359,7 +366,11 @@ impl OpenMachine {
         }
         let dirty: Vec<String> = volumes
             .iter()
-            .filter(|(_, filesystem)| filesystem.as_ref().is_some_and(|info| info.journal_replayed))
+            .filter(|(_, filesystem)| {
+                filesystem
+                    .as_ref()
+                    .is_some_and(|info| info.journal_replayed)
+            })
             .map(|(volume, _)| volume.info.name.clone())
             .collect();
         Ok(if dirty.is_empty() {
@@ -455,7 +466,8 @@ impl OpenPoint {
 /// `path` as a user of the library names it.
 #[must_use]
 pub fn within(library: Option<&Path>, path: &Path) -> String {
-    let canonical = |path: &Path| -> PathBuf { path.canonicalize().unwrap_or_else(|_| path.to_owned()) };
+    let canonical =
+        |path: &Path| -> PathBuf { path.canonicalize().unwrap_or_else(|_| path.to_owned()) };
     let relative = library.and_then(|library| {
         canonical(path)
             .strip_prefix(canonical(library))

@@ -5,12 +5,14 @@ use std::fmt::Write;
 /// `name` as one file name: letters, digits, `.`, `_` and `-` stand for themselves, all else as `%NN`; it never begins
 /// with a dot, is never empty, and is cut where hosts cut names, with a digest of the whole in the place of the rest.
 #[must_use]
-pub fn file_name(name: &str) -> String {
+pub(crate) fn file_name(name: &str) -> String {
     /// Room for an ending below the 255 bytes that filesystems allow.
     const MAX: usize = 160;
     let mut out = String::new();
     for (index, byte) in name.bytes().enumerate() {
-        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') || (byte == b'.' && index > 0);
+        let plain = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'_' | b'-')
+            || (byte == b'.' && index > 0);
         if plain {
             out.push(char::from(byte));
         } else {
@@ -32,7 +34,7 @@ pub fn file_name(name: &str) -> String {
 
 /// A machine's name as a path below a results folder: each part of it one file name.
 #[must_use]
-pub fn machine_path(machine: &str) -> String {
+pub(crate) fn machine_path(machine: &str) -> String {
     machine
         .split('/')
         .map(file_name)

@@ -9,11 +9,11 @@ use dormouse_advisories::Repository;
 use dormouse_block::{Digest, Error, GuestPath, Meter, Result};
 use dormouse_disk::{FormatName, LibraryGate};
 use dormouse_filesystem::{Follow, Guest};
+use dormouse_overlay::ext::{self, Ext4Editor};
 use dormouse_overlay::{
     ColdDisk, Content, Device, DeviceWindow, Difference, DraftNode, Editor, Evidence, Existing,
     Output, Overlay, OverlayOptions, Packing, PayloadReader, Staged, Supply, apply,
 };
-use dormouse_overlay::ext::{self, Ext4Editor};
 use dormouse_remedy::deb::Unpacked;
 use dormouse_remedy::{
     Injected, Injection, Materials, Plan, Verification, WHOLE_PACKAGE, draft_injection, verify,
@@ -75,11 +75,17 @@ impl Bench {
             &options.target,
             &OverlayOptions {
                 output: if options.standalone {
-                    Output::Standalone { packing: Packing::Plain }
+                    Output::Standalone {
+                        packing: Packing::Plain,
+                    }
                 } else {
                     Output::Overlay
                 },
-                existing: if options.replace { Existing::Replace } else { Existing::Keep },
+                existing: if options.replace {
+                    Existing::Replace
+                } else {
+                    Existing::Keep
+                },
             },
         )?;
         let overlay = Arc::new(overlay);
@@ -91,7 +97,8 @@ impl Bench {
                 continue;
             }
             let (start, size) = place(point, &mount.volume)?;
-            let window: Arc<dyn Device> = Arc::new(DeviceWindow::new(overlay.clone(), start, size)?);
+            let window: Arc<dyn Device> =
+                Arc::new(DeviceWindow::new(overlay.clone(), start, size)?);
             let editor = Ext4Editor::open(
                 window,
                 ext::Options {
@@ -124,7 +131,12 @@ impl Bench {
         Ok(())
     }
 
-    fn publish(self, machine: &OpenMachine, options: &PatchOptions, injected: Injected) -> Result<Patched> {
+    fn publish(
+        self,
+        machine: &OpenMachine,
+        options: &PatchOptions,
+        injected: Injected,
+    ) -> Result<Patched> {
         let Self {
             overlay,
             guest,
@@ -137,7 +149,8 @@ impl Bench {
                 .unwrap_or_else(PoisonError::into_inner);
             Box::new(editor).finish()?;
         }
-        let overlay = Arc::try_unwrap(overlay).map_err(|_| Error::corrupt("the overlay is still in use"))?;
+        let overlay =
+            Arc::try_unwrap(overlay).map_err(|_| Error::corrupt("the overlay is still in use"))?;
         let injection = injected.injection;
         drop(injected.draft);
         let mut verification = None;
@@ -145,7 +158,11 @@ impl Bench {
             let checked = look_again(machine, partial, options, &guest, &injection)?;
             if !checked.passed {
                 let first = checked.deviations.first().map(|deviation| {
-                    let at = deviation.path.as_ref().map(|path| format!("{path} ")).unwrap_or_default();
+                    let at = deviation
+                        .path
+                        .as_ref()
+                        .map(|path| format!("{path} "))
+                        .unwrap_or_default();
                     format!("{at}{}", deviation.what)
                 });
                 return Err(Error::corrupt(format!(
@@ -157,7 +174,8 @@ impl Bench {
             verification = Some(checked);
             Ok(())
         })?;
-        let verification = verification.ok_or_else(|| Error::corrupt("the image was not verified"))?;
+        let verification =
+            verification.ok_or_else(|| Error::corrupt("the image was not verified"))?;
         Ok(Patched {
             bytes: published.bytes,
             injection,
@@ -173,7 +191,11 @@ fn place(point: &OpenPoint, volume: &str) -> Result<(u64, u64)> {
     let mut size = None;
     // Volumes lie in disks, directly or through a volume of the same list; the depth is bounded by the list.
     for _ in 0..=point.volumes.len() {
-        let Some((found, _)) = point.volumes.iter().find(|(found, _)| found.info.name == name) else {
+        let Some((found, _)) = point
+            .volumes
+            .iter()
+            .find(|(found, _)| found.info.name == name)
+        else {
             break;
         };
         size.get_or_insert(found.info.size);
@@ -183,7 +205,8 @@ fn place(point: &OpenPoint, volume: &str) -> Result<(u64, u64)> {
         }
         name.clone_from(&found.info.parent);
     }
-    let size = size.ok_or_else(|| Error::unsupported(format!("volume {volume} cannot be edited in place")))?;
+    let size = size
+        .ok_or_else(|| Error::unsupported(format!("volume {volume} cannot be edited in place")))?;
     Ok((start, size))
 }
 
@@ -233,8 +256,9 @@ pub fn patch(
     let injected = draft(plan, &bench, &unpacked, set.reader(), options)?;
     {
         let draft = &injected.draft;
-        let mut supply =
-            |_: usize, content: &Content| -> Result<Supply<'_>> { Ok(Supply::Reader(draft.open(content)?)) };
+        let mut supply = |_: usize, content: &Content| -> Result<Supply<'_>> {
+            Ok(Supply::Reader(draft.open(content)?))
+        };
         carry_out(&bench, &draft.differences()?, &mut supply)?;
     }
     bench.publish(machine, options, injected)
@@ -294,14 +318,23 @@ pub fn patch_once(
     bench.check_room(plan)?;
     let staged = Arc::new(stage_all(&bench, plan, repositories, jobs)?);
     let unpacked = staged.unpacked.clone();
-    let injected = draft(plan, &bench, &unpacked, staged_reader(&bench, &staged), options)?;
+    let injected = draft(
+        plan,
+        &bench,
+        &unpacked,
+        staged_reader(&bench, &staged),
+        options,
+    )?;
     let differences = injected.draft.differences()?;
     let repeated = repeated(&injected, &differences)?;
     {
         let draft = &injected.draft;
-        let mut taken: HashMap<(Digest, u64), ()> = HashMap::new();
+        let mut taken: HashMap<FileKey, ()> = HashMap::new();
         let mut supply = |mount: usize, content: &Content| -> Result<Supply<'_>> {
-            let Content::Payload { payload, offset, .. } = content else {
+            let Content::Payload {
+                payload, offset, ..
+            } = content
+            else {
                 return Ok(Supply::Reader(draft.open(content)?));
             };
             if *offset == WHOLE_PACKAGE {
@@ -311,7 +344,9 @@ pub fn patch_once(
             if let Some(bytes) = repeated.get(&key)
                 && taken.insert(key, ()).is_some()
             {
-                return Ok(Supply::Reader(Box::new(std::io::Cursor::new(bytes.clone()))));
+                return Ok(Supply::Reader(Box::new(std::io::Cursor::new(
+                    bytes.clone(),
+                ))));
             }
             match staged.files.get(&key) {
                 Some((on, staged)) if *on == mount => Ok(Supply::Staged(*staged)),
@@ -323,28 +358,41 @@ pub fn patch_once(
         carry_out(&bench, &differences, &mut supply)?;
     }
     let injected = Injected {
-        draft: dormouse_overlay::Draft::new(bench.guest.clone(), Arc::new(|_, _, _| Err(Error::cancelled()))),
+        draft: dormouse_overlay::Draft::new(
+            bench.guest.clone(),
+            Arc::new(|_, _, _| Err(Error::cancelled())),
+        ),
         injection: injected.injection,
     };
     drop(staged);
     bench.publish(machine, options, injected)
 }
 
+/// A file of a package: the package file, and where its bytes begin in the data archive.
+pub(crate) type FileKey = (Digest, u64);
+
 /// The bytes of payload files that are put in more than one place: staged bytes can be put once.
 fn repeated(
     injected: &Injected,
     differences: &BTreeMap<GuestPath, Difference>,
-) -> Result<HashMap<(Digest, u64), Arc<[u8]>>> {
-    let mut uses: HashMap<(Digest, u64), (u32, Content)> = HashMap::new();
+) -> Result<HashMap<FileKey, Arc<[u8]>>> {
+    let mut uses: HashMap<FileKey, (u32, Content)> = HashMap::new();
     for difference in differences.values() {
         if let Difference::Put {
-            node: DraftNode::File(content @ Content::Payload { payload, offset, .. }),
+            node:
+                DraftNode::File(
+                    content @ Content::Payload {
+                        payload, offset, ..
+                    },
+                ),
             link_to: None,
             ..
         } = difference
             && *offset != WHOLE_PACKAGE
         {
-            let entry = uses.entry((*payload, *offset)).or_insert_with(|| (0, content.clone()));
+            let entry = uses
+                .entry((*payload, *offset))
+                .or_insert_with(|| (0, content.clone()));
             entry.0 = entry.0.saturating_add(1);
         }
     }
@@ -356,7 +404,9 @@ fn repeated(
         }
         bytes = bytes.saturating_add(content.size());
         if bytes > MAX_REPEATED {
-            return Err(Error::limit("more than 256 MiB of package files are wanted in several places"));
+            return Err(Error::limit(
+                "more than 256 MiB of package files are wanted in several places",
+            ));
         }
         let mut held = Vec::new();
         injected
@@ -375,7 +425,7 @@ pub(crate) struct StagedSet {
     /// What is in the package files, by digest.
     pub(crate) unpacked: BTreeMap<Digest, Arc<Unpacked>>,
     /// Where each file's bytes are: the mount and the editor's handle, by package file and offset.
-    pub(crate) files: HashMap<(Digest, u64), (usize, Staged)>,
+    pub(crate) files: HashMap<FileKey, (usize, Staged)>,
     /// The package files themselves.
     pub(crate) packages: BTreeMap<Digest, dormouse_advisories::VerifiedPayload>,
 }
@@ -392,7 +442,11 @@ fn staged_reader(bench: &Bench, staged: &Arc<StagedSet>) -> PayloadReader {
             return Ok(Box::new(package.reader().take(size)) as Box<dyn Read>);
         }
         let missing = || Error::corrupt("a file of a package that was not staged");
-        let (mount, handle) = staged.files.get(&(payload, offset)).copied().ok_or_else(missing)?;
+        let (mount, handle) = staged
+            .files
+            .get(&(payload, offset))
+            .copied()
+            .ok_or_else(missing)?;
         let editor = editors.get(mount).cloned().flatten().ok_or_else(missing)?;
         Ok(Box::new(StagedReader {
             editor,
@@ -413,7 +467,9 @@ impl Read for StagedReader {
         let n = lock(&self.editor)
             .read_staged(self.staged, self.offset, buf)
             .map_err(std::io::Error::other)?;
-        self.offset = self.offset.saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
+        self.offset = self
+            .offset
+            .saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
         Ok(n)
     }
 }

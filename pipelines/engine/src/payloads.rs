@@ -19,7 +19,7 @@ use crate::state::Store;
 const STEP: usize = 256 << 10;
 
 /// A package file that was verified and unpacked.
-pub struct Payload {
+pub(crate) struct Payload {
     /// What is in it.
     pub unpacked: Arc<Unpacked>,
     /// Its data archive with each file's bytes at their offset; what lies between them is not kept.
@@ -78,7 +78,9 @@ impl<'a> Payloads<'a> {
     fn unpack(&self, package: &PlannedPackage) -> Result<Payload> {
         let verified = open(self.repositories, package)?;
         let data = self.store.writer()?;
-        let file = data.reopen().map_err(|error| Error::io("cannot write to the store", error))?;
+        let file = data
+            .reopen()
+            .map_err(|error| Error::io("cannot write to the store", error))?;
         let mut buf = vec![0; STEP];
         let unpacked = unpack(
             BufReader::with_capacity(STEP, verified.reader()),
@@ -112,7 +114,9 @@ pub(crate) fn read_some(content: &mut dyn Read, buf: &mut [u8]) -> Result<usize>
         match content.read(buf) {
             Ok(n) => return Ok(n),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::corrupt("a package file does not unpack").because(error)),
+            Err(error) => {
+                return Err(Error::corrupt("a package file does not unpack").because(error));
+            }
         }
     }
 }
@@ -130,10 +134,16 @@ pub(crate) fn identity(package: &PlannedPackage) -> Identity {
 ///
 /// # Errors
 /// `Denied` when no repository has it any more, or its bytes are not what its index says.
-pub(crate) fn open(repositories: &[Repository], package: &PlannedPackage) -> Result<VerifiedPayload> {
+pub(crate) fn open(
+    repositories: &[Repository],
+    package: &PlannedPackage,
+) -> Result<VerifiedPayload> {
     for repository in repositories {
         let candidates = repository.candidates(&package.name);
-        if let Some(found) = candidates.iter().find(|found| found.digest == package.payload) {
+        if let Some(found) = candidates
+            .iter()
+            .find(|found| found.digest == package.payload)
+        {
             return repository.open_payload(found);
         }
     }
@@ -152,7 +162,8 @@ impl PayloadSet {
     #[must_use]
     pub fn unpacked(&self) -> BTreeMap<Digest, Arc<Unpacked>> {
         let each = self.0.iter();
-        each.map(|(digest, payload)| (*digest, payload.unpacked.clone())).collect()
+        each.map(|(digest, payload)| (*digest, payload.unpacked.clone()))
+            .collect()
     }
 
     /// Opens their bytes.
@@ -177,7 +188,11 @@ impl PayloadSet {
         let file = data
             .try_clone()
             .map_err(|error| Error::io("cannot read from the store", error))?;
-        Ok(Box::new(Part { file, offset, left: size }))
+        Ok(Box::new(Part {
+            file,
+            offset,
+            left: size,
+        }))
     }
 }
 
@@ -190,7 +205,9 @@ struct Part {
 
 impl Read for Part {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        let wanted = buf.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let wanted = buf
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let Some(part) = buf.get_mut(..wanted).filter(|part| !part.is_empty()) else {
             return Ok(0);
         };

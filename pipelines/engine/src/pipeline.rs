@@ -14,8 +14,14 @@ const MAX_DEFINITION: u64 = 1 << 20;
 pub static SHIPPED_PIPELINES: &[(&str, &str)] = &[
     ("audit", include_str!("../../definitions/audit.toml")),
     ("demo", include_str!("../../definitions/demo.toml")),
-    ("image-build", include_str!("../../definitions/image-build.toml")),
-    ("pre-provision", include_str!("../../definitions/pre-provision.toml")),
+    (
+        "image-build",
+        include_str!("../../definitions/image-build.toml"),
+    ),
+    (
+        "pre-provision",
+        include_str!("../../definitions/pre-provision.toml"),
+    ),
 ];
 
 /// A pipeline: which stages run, against what, within which limits.

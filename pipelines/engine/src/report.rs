@@ -55,7 +55,10 @@ impl PointResult {
     pub fn complete(&self) -> bool {
         !self.assessments.is_empty()
             && self.failures.is_empty()
-            && self.assessments.iter().all(|assessment| assessment.coverage_complete)
+            && self
+                .assessments
+                .iter()
+                .all(|assessment| assessment.coverage_complete)
     }
 
     /// Whether the baseline's gate lets it pass, as it is or as it was patched.
@@ -80,7 +83,10 @@ impl PointResult {
     #[must_use]
     pub fn gaps(&self) -> Vec<Gap> {
         let mut gaps = self.point_gaps();
-        let assessed = self.assessments.iter().flat_map(|assessment| &assessment.gaps);
+        let assessed = self
+            .assessments
+            .iter()
+            .flat_map(|assessment| &assessment.gaps);
         gaps.extend(assessed.cloned());
         gaps.extend(self.failures.iter().cloned());
         for gap in &mut gaps {
@@ -102,7 +108,9 @@ impl PointResult {
     }
 
     fn findings(&self) -> impl Iterator<Item = &Finding> {
-        self.assessments.iter().flat_map(|assessment| &assessment.findings)
+        self.assessments
+            .iter()
+            .flat_map(|assessment| &assessment.findings)
     }
 
     fn action(&self) -> String {
@@ -165,7 +173,10 @@ impl PointResult {
 
     fn row(&self, machine: &str) -> PointRow {
         let (power, os, _) = self.described();
-        let inventories = self.inspection.iter().flat_map(|inspection| &inspection.systems);
+        let inventories = self
+            .inspection
+            .iter()
+            .flat_map(|inspection| &inspection.systems);
         let packages = inventories
             .flat_map(|system| &system.inventory.packages)
             .map(|package| PackageRow {
@@ -198,7 +209,14 @@ impl PointResult {
             gaps: self
                 .gaps()
                 .iter()
-                .map(|gap| (gap.at.to_string(), gap.kind.as_str().to_owned(), gap.why.clone(), gap.may_hide_packages))
+                .map(|gap| {
+                    (
+                        gap.at.to_string(),
+                        gap.kind.as_str().to_owned(),
+                        gap.why.clone(),
+                        gap.may_hide_packages,
+                    )
+                })
                 .collect(),
         }
     }
@@ -266,7 +284,11 @@ impl MachineResult<'_> {
     /// # Errors
     /// A state that cannot be used.
     pub fn record(&self, database: &Database, run: &str) -> Result<()> {
-        let rows: Vec<PointRow> = self.points.iter().map(|point| point.row(self.name)).collect();
+        let rows: Vec<PointRow> = self
+            .points
+            .iter()
+            .map(|point| point.row(self.name))
+            .collect();
         database.record_machine(run, self.name, self.format(), &self.files(), &rows)?;
         database.record_gaps(run, self.name, self.gaps)
     }
@@ -293,8 +315,14 @@ impl MachineResult<'_> {
             add(&mut totals.findings, point.findings.len());
             add(&mut totals.gaps, point.gaps.len());
             totals.packages = totals.packages.saturating_add(point.packages);
-            add(&mut totals.patched, usize::from(result.done.as_ref().is_some_and(Done::is_patched)));
-            add(&mut totals.catch_up, usize::from(result.done.as_ref().is_some_and(Done::is_catch_up)));
+            add(
+                &mut totals.patched,
+                usize::from(result.done.as_ref().is_some_and(Done::is_patched)),
+            );
+            add(
+                &mut totals.catch_up,
+                usize::from(result.done.as_ref().is_some_and(Done::is_catch_up)),
+            );
         }
         report.machines.push(machine);
     }

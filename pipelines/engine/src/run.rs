@@ -10,8 +10,8 @@ use dormouse_disk::{Gate, LibraryGate, PointInfo};
 use dormouse_evidence::{REPORT_FORMATS, RunReport, Signer};
 use dormouse_policy::Assessment;
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use serde::de::DeserializeOwned;
 
 use crate::attest::{Attestation, attest};
 use crate::change::{Changer, Decision, Done, Verified};
@@ -139,10 +139,9 @@ fn run_in_pool(
     observer: &dyn Observer,
 ) -> Result<RunOutcome> {
     let row = begin(options, state)?;
-    let as_of: Timestamp = row
-        .as_of
-        .parse()
-        .map_err(|error| Error::corrupt("the state holds a run with a bad instant").because(error))?;
+    let as_of: Timestamp = row.as_of.parse().map_err(|error| {
+        Error::corrupt("the state holds a run with a bad instant").because(error)
+    })?;
     let pipeline = &options.pipeline;
     let mut run = Run {
         options,
@@ -202,7 +201,11 @@ fn standard(options: &RunOptions, as_of: Timestamp) -> Result<Standard> {
 
 fn allowed_folders(options: &RunOptions) -> Vec<PathBuf> {
     let library = library_folder(&options.library);
-    let own = options.pipeline.allow_backing.iter().map(|path| library.join(path));
+    let own = options
+        .pipeline
+        .allow_backing
+        .iter()
+        .map(|path| library.join(path));
     std::iter::once(library.clone())
         .chain(own)
         .chain(options.allow_backing.iter().cloned())
@@ -231,7 +234,11 @@ fn begin(options: &RunOptions, state: &State) -> Result<RunRow> {
     let asked = options.as_of.map(|as_of| as_of.to_string());
     let library = absolute(&options.library);
     let output = absolute(&options.output);
-    let repositories: Vec<_> = options.repositories.iter().map(|path| absolute(path)).collect();
+    let repositories: Vec<_> = options
+        .repositories
+        .iter()
+        .map(|path| absolute(path))
+        .collect();
     let key = Digest::of(
         serde_json::to_vec(&(
             options.pipeline.digest(),
@@ -387,7 +394,8 @@ impl Run<'_> {
                     let machine = self.open(self.found(point)?)?;
                     Ok(machine.open_point(&point.info.id)?.inspect())
                 };
-                Ok(self.work.once(StageName::Inspect, &point.at, &input, inspect)?.key)
+                self.work
+                    .once(StageName::Inspect, &point.at, &input, inspect)
             },
             |point| &mut point.inspection,
         )
@@ -405,7 +413,8 @@ impl Run<'_> {
                     let inspection: Inspection = self.load(point.inspection)?;
                     Ok(self.standard.judge(&inspection))
                 };
-                Ok(self.work.once(StageName::Evaluate, &point.at, &input, judge)?.key)
+                self.work
+                    .once(StageName::Evaluate, &point.at, &input, judge)
             },
             |point| &mut point.assessment,
         )
@@ -425,7 +434,7 @@ impl Run<'_> {
                     let machine = self.open_whole(point)?;
                     changer.decide(&machine, &inspection, &assessments)
                 };
-                Ok(self.work.once(StageName::Plan, &point.at, &input, decide)?.key)
+                self.work.once(StageName::Plan, &point.at, &input, decide)
             },
             |point| &mut point.decision,
         )
@@ -444,8 +453,8 @@ impl Run<'_> {
                     let machine = self.open_whole(point)?;
                     changer.carry_out(&machine, &point.info.id, &decision)
                 };
-                let done = self.work.once_if(StageName::Inject, &point.at, &input, holds, change)?;
-                Ok(done.key)
+                self.work
+                    .once_if(StageName::Inject, &point.at, &input, holds, change)
             },
             |point| &mut point.done,
         )
@@ -463,7 +472,7 @@ impl Run<'_> {
                     let decision: Decision = self.load(point.decision)?;
                     changer.verify(&point.at, &decision, &done)
                 };
-                Ok(self.work.once(StageName::Verify, &point.at, &input, verify)?.key)
+                self.work.once(StageName::Verify, &point.at, &input, verify)
             },
             |point| &mut point.verified,
         )
@@ -480,17 +489,35 @@ impl Run<'_> {
             |point| {
                 let input = (
                     Attestation::VERSION,
-                    (point.inspection, point.assessment, point.decision, point.done, point.verified),
+                    (
+                        point.inspection,
+                        point.assessment,
+                        point.decision,
+                        point.done,
+                        point.verified,
+                    ),
                     &point.failures,
-                    (self.standard.digest(), signer.key_id(), &self.options.output),
+                    (
+                        self.standard.digest(),
+                        signer.key_id(),
+                        &self.options.output,
+                    ),
                 );
                 let holds = |attested: &Attestation| attested.stands(&self.options.output);
                 let make = || {
                     let machine = self.open_whole(point)?;
                     let result = self.result(point)?;
-                    attest(&self.work, self.options, &self.standard, signer, &machine, &result)
+                    attest(
+                        &self.work,
+                        self.options,
+                        &self.standard,
+                        signer,
+                        &machine,
+                        &result,
+                    )
                 };
-                Ok(self.work.once_if(StageName::Attest, &point.at, &input, holds, make)?.key)
+                self.work
+                    .once_if(StageName::Attest, &point.at, &input, holds, make)
             },
             |point| &mut point.attestation,
         )
@@ -498,7 +525,10 @@ impl Run<'_> {
 
     /// All that is known of a point by now.
     fn result(&self, point: &Point) -> Result<PointResult> {
-        fn optional<T: DeserializeOwned>(work: &Work<'_>, key: Option<Digest>) -> Result<Option<T>> {
+        fn optional<T: DeserializeOwned>(
+            work: &Work<'_>,
+            key: Option<Digest>,
+        ) -> Result<Option<T>> {
             key.map(|key| work.load(key)).transpose()
         }
         let mut result = PointResult {
@@ -521,7 +551,9 @@ impl Run<'_> {
         observer.stage(StageName::Report, count(self.machines.len()));
         let mut report = self.standard.empty_report(self.options, row);
         report.gaps.extend(self.gaps.iter().map(Into::into));
-        report.gaps.extend(self.standard.releases.gaps().iter().map(Into::into));
+        report
+            .gaps
+            .extend(self.standard.releases.gaps().iter().map(Into::into));
         let mut complete = self.gaps.is_empty();
         let mut passes = true;
         for (index, machine) in self.machines.iter().enumerate() {
@@ -545,7 +577,10 @@ impl Run<'_> {
         }
         let mut files = BTreeMap::new();
         for format in REPORT_FORMATS {
-            let path = self.options.output.join(format!("report.{}", format.name()));
+            let path = self
+                .options
+                .output
+                .join(format!("report.{}", format.name()));
             host::publish(&path, &format.render(&report)?)?;
             files.insert(format.name().to_owned(), path);
         }

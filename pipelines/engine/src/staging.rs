@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dormouse_advisories::{Repository, VerifiedPayload};
 use dormouse_block::{Error, GuestPath, Result};
 use dormouse_overlay::Editor;
-use dormouse_remedy::PlannedPackage;
 use dormouse_remedy::Plan;
+use dormouse_remedy::PlannedPackage;
 use dormouse_remedy::deb::{Limits, Unpacked, unpack};
 
 use crate::patch::{Bench, StagedSet, lock, mount_for, verified};
@@ -24,7 +24,11 @@ const WAITING: usize = 32;
 /// What an unpacking thread hands over.
 enum Part {
     /// A file begins.
-    File { path: GuestPath, offset: u64, size: u64 },
+    File {
+        path: GuestPath,
+        offset: u64,
+        size: u64,
+    },
     /// Its next bytes.
     Bytes(Vec<u8>),
     /// The package file is at its end.
@@ -64,11 +68,14 @@ pub(crate) fn stage_all(
                 // Threads take packages in order, and the writer waits for them in order: whoever is waited for runs.
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    let (Some(planned), Some(slot)) = (plan.packages.get(index), senders.get(index)) else {
+                    let (Some(planned), Some(slot)) =
+                        (plan.packages.get(index), senders.get(index))
+                    else {
                         return;
                     };
                     let sender = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    if let (Some(sender), Some(package)) = (sender, packages.get(&planned.payload)) {
+                    if let (Some(sender), Some(package)) = (sender, packages.get(&planned.payload))
+                    {
                         produce(planned, package, &sender);
                     }
                 }
@@ -91,30 +98,35 @@ fn gone<T>(_: T) -> Error {
 
 fn produce(planned: &PlannedPackage, package: &VerifiedPayload, sender: &SyncSender<Part>) {
     let reader = BufReader::with_capacity(STEP, package.reader());
-    let unpacked = unpack(reader, Some(&identity(planned)), &Limits::default(), &mut |head, content| {
-        sender
-            .send(Part::File {
-                path: head.path.clone(),
-                offset: head.offset,
-                size: head.size,
-            })
-            .map_err(gone)?;
-        let mut left = head.size;
-        while left > 0 {
-            let mut part = vec![0; usize::try_from(left).unwrap_or(STEP).min(STEP)];
-            let mut filled = 0;
-            while let Some(rest) = part.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-                let n = read_some(content, rest)?;
-                if n == 0 {
-                    return Err(Error::corrupt("a file of a package ends before its size"));
+    let unpacked = unpack(
+        reader,
+        Some(&identity(planned)),
+        &Limits::default(),
+        &mut |head, content| {
+            sender
+                .send(Part::File {
+                    path: head.path.clone(),
+                    offset: head.offset,
+                    size: head.size,
+                })
+                .map_err(gone)?;
+            let mut left = head.size;
+            while left > 0 {
+                let mut part = vec![0; usize::try_from(left).unwrap_or(STEP).min(STEP)];
+                let mut filled = 0;
+                while let Some(rest) = part.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+                    let n = read_some(content, rest)?;
+                    if n == 0 {
+                        return Err(Error::corrupt("a file of a package ends before its size"));
+                    }
+                    filled = filled.saturating_add(n);
                 }
-                filled = filled.saturating_add(n);
+                left = left.saturating_sub(u64::try_from(part.len()).unwrap_or(left));
+                sender.send(Part::Bytes(part)).map_err(gone)?;
             }
-            left = left.saturating_sub(u64::try_from(part.len()).unwrap_or(left));
-            sender.send(Part::Bytes(part)).map_err(gone)?;
-        }
-        Ok(())
-    });
+            Ok(())
+        },
+    );
     let last = match unpacked {
         Ok(unpacked) => Part::End(Box::new(unpacked)),
         Err(error) => Part::Failed(error),
@@ -134,9 +146,15 @@ fn consume(
         match receiver.recv().map_err(|_| ended())? {
             Part::File { path, offset, size } => {
                 let mount = mount_for(&bench.guest, &path)?;
-                let editor = bench.editors.get(mount).and_then(Option::as_ref).ok_or_else(|| {
-                    Error::unsupported(format!("the filesystem that {path} is on cannot be edited"))
-                })?;
+                let editor = bench
+                    .editors
+                    .get(mount)
+                    .and_then(Option::as_ref)
+                    .ok_or_else(|| {
+                        Error::unsupported(format!(
+                            "the filesystem that {path} is on cannot be edited"
+                        ))
+                    })?;
                 let mut content = Content {
                     receiver,
                     part: Vec::new(),
@@ -185,7 +203,9 @@ impl Read for Content<'_> {
             to.copy_from_slice(from);
         }
         self.at = self.at.saturating_add(n);
-        self.left = self.left.saturating_sub(u64::try_from(n).unwrap_or(self.left));
+        self.left = self
+            .left
+            .saturating_sub(u64::try_from(n).unwrap_or(self.left));
         Ok(n)
     }
 }

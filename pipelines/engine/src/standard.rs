@@ -51,10 +51,18 @@ impl Standard {
         let as_of = baseline.instant(options.as_of);
         let mut repositories = Vec::new();
         if !options.repositories.is_empty() {
-            let path = options.keyring.as_deref().unwrap_or(Path::new(ARCHIVE_KEYRING));
+            let path = options
+                .keyring
+                .as_deref()
+                .unwrap_or(Path::new(ARCHIVE_KEYRING));
             let keyring = Keyring::read(path)?;
             for folder in &options.repositories {
-                repositories.push(Repository::open(folder, &keyring, &Selection::default(), as_of)?);
+                repositories.push(Repository::open(
+                    folder,
+                    &keyring,
+                    &Selection::default(),
+                    as_of,
+                )?);
             }
         }
         let releases = Releases::of(&repositories);
@@ -141,9 +149,15 @@ impl Standard {
             .iter()
             .flat_map(Repository::suites)
             .map(|suite| {
-                let date = suite.date.map_or("without a date".to_owned(), |date| format!("of {date}"));
+                let date = suite
+                    .date
+                    .map_or("without a date".to_owned(), |date| format!("of {date}"));
                 let stale = if suite.stale { ", stale" } else { "" };
-                let signers: Vec<_> = suite.signers.iter().map(|signer| signer.primary.as_str()).collect();
+                let signers: Vec<_> = suite
+                    .signers
+                    .iter()
+                    .map(|signer| signer.primary.as_str())
+                    .collect();
                 format!(
                     "{} {date}{stale}, {}, signed by {}",
                     suite.name(),

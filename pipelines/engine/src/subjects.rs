@@ -14,14 +14,16 @@ use crate::{OpenMachine, StageName};
 ///
 /// # Errors
 /// `Io` when it cannot be read.
-pub fn file_digest(work: &Work<'_>, path: &Path) -> Result<Digest> {
+pub(crate) fn file_digest(work: &Work<'_>, path: &Path) -> Result<Digest> {
     let file = HostFile::open(path)?;
     if let Some(digest) = work.state.database.file_digest(file.identity(), "file")? {
         return Ok(digest);
     }
     let digest = digest_of(&Stoppable { inner: &file, work })?;
     work.observer.bytes(StageName::Attest, file.len());
-    work.state.database.remember_digest(file.identity(), "file", digest)?;
+    work.state
+        .database
+        .remember_digest(file.identity(), "file", digest)?;
     Ok(digest)
 }
 
@@ -46,25 +48,28 @@ impl<S: Source> Source for Stoppable<'_, S> {
 ///
 /// # Errors
 /// `Io` when one cannot be read.
-pub fn chain(work: &Work<'_>, library: &Path, files: &[ChainFile]) -> Result<Vec<Subject>> {
+pub(crate) fn chain(work: &Work<'_>, library: &Path, files: &[ChainFile]) -> Result<Vec<Subject>> {
     files
         .iter()
         .map(|file| {
             let digest = file_digest(work, &file.path)?;
-            Ok(Subject::new(format!("source:{}", within(Some(library), &file.path)), digest))
+            Ok(Subject::new(
+                format!("source:{}", within(Some(library), &file.path)),
+                digest,
+            ))
         })
         .collect()
 }
 
 /// The name of the subject that is all a guest sees on its disk at a point.
 #[must_use]
-pub fn point_name(machine: &str, point: &str) -> String {
+pub(crate) fn point_name(machine: &str, point: &str) -> String {
     format!("point:{machine}@{point}")
 }
 
 /// The name of the subject that is the saved memory of a point.
 #[must_use]
-pub fn memory_name(machine: &str, point: &str) -> String {
+pub(crate) fn memory_name(machine: &str, point: &str) -> String {
     format!("memory:{machine}@{point}")
 }
 
@@ -72,22 +77,33 @@ pub fn memory_name(machine: &str, point: &str) -> String {
 ///
 /// # Errors
 /// What cannot be read.
-pub fn point_digest(work: &Work<'_>, machine: &OpenMachine, point: &str) -> Result<Digest> {
+pub(crate) fn point_digest(work: &Work<'_>, machine: &OpenMachine, point: &str) -> Result<Digest> {
     let source = machine.image().open_point(point)?;
     work.observer.bytes(StageName::Attest, source.len());
-    digest_of(&Stoppable { inner: source, work })
+    digest_of(&Stoppable {
+        inner: source,
+        work,
+    })
 }
 
 /// The digest of the saved memory of a point; `None` when it has none.
 ///
 /// # Errors
 /// What cannot be read.
-pub fn memory_digest(work: &Work<'_>, machine: &OpenMachine, point: &str) -> Result<Option<Digest>> {
+pub(crate) fn memory_digest(
+    work: &Work<'_>,
+    machine: &OpenMachine,
+    point: &str,
+) -> Result<Option<Digest>> {
     let Some(source) = machine.image().memory(point)? else {
         return Ok(None);
     };
     work.observer.bytes(StageName::Attest, source.len());
-    digest_of(&Stoppable { inner: source, work }).map(Some)
+    digest_of(&Stoppable {
+        inner: source,
+        work,
+    })
+    .map(Some)
 }
 
 /// Opens what a statement about `machine`'s points was made of, to compute its digests again.

@@ -22,14 +22,6 @@ pub struct Work<'a> {
     pub stop: &'a Arc<AtomicBool>,
 }
 
-/// A stage's result with the key under which it is remembered.
-pub struct Remembered<T> {
-    /// The result.
-    pub value: T,
-    /// Stands for everything that went into it.
-    pub key: Digest,
-}
-
 impl Work<'_> {
     /// Fails once the caller asked to stop.
     ///
@@ -52,7 +44,8 @@ impl Work<'_> {
         serde_json::from_str(&text).map_err(|error| lost().because(error))
     }
 
-    /// The result of `stage` for `input`, computed by `compute` unless an earlier run did. A panic in `compute` is an
+    /// Remembers the result of `stage` for `input`, computed by `compute` unless an earlier run did, and answers with
+    /// the key that [`Work::load`] finds it by. A panic in `compute` is an
     /// error of this one thing. Failures are not remembered.
     ///
     /// # Errors
@@ -63,7 +56,7 @@ impl Work<'_> {
         at: &Locator,
         input: &I,
         compute: impl FnOnce() -> Result<T>,
-    ) -> Result<Remembered<T>> {
+    ) -> Result<Digest> {
         self.once_if(stage, at, input, |_| true, compute)
     }
 
@@ -78,18 +71,18 @@ impl Work<'_> {
         input: &I,
         holds: impl FnOnce(&T) -> bool,
         compute: impl FnOnce() -> Result<T>,
-    ) -> Result<Remembered<T>> {
+    ) -> Result<Digest> {
         self.check()?;
         let key = Digest::of(
-            serde_json::to_vec(&(stage.as_str(), self.tool, at, input))
-                .map_err(|error| Error::corrupt("a stage's input cannot be written").because(error))?,
+            serde_json::to_vec(&(stage.as_str(), self.tool, at, input)).map_err(|error| {
+                Error::corrupt("a stage's input cannot be written").because(error)
+            })?,
         );
         if let Some(text) = self.state.database.result(key)?
-            && let Ok(value) = serde_json::from_str::<T>(&text)
-            && holds(&value)
+            && serde_json::from_str::<T>(&text).is_ok_and(|value| holds(&value))
         {
             self.observer.done(stage, at, true);
-            return Ok(Remembered { value, key });
+            return Ok(key);
         }
         let value = contained(compute).map_err(|error| error.located(at))?;
         let text = serde_json::to_string(&value)
@@ -102,7 +95,7 @@ impl Work<'_> {
             &text,
         )?;
         self.observer.done(stage, at, false);
-        Ok(Remembered { value, key })
+        Ok(key)
     }
 }
 
@@ -110,7 +103,7 @@ impl Work<'_> {
 ///
 /// # Errors
 /// Whatever `compute` returns.
-pub fn contained<T>(compute: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn contained<T>(compute: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(compute)).unwrap_or_else(|panic| {
         let what = panic
             .downcast_ref::<&str>()
@@ -126,7 +119,7 @@ pub fn contained<T>(compute: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Whether an error of one thing must end the whole run: the caller asked to stop.
 #[must_use]
-pub fn ends_the_run(error: &Error) -> bool {
+pub(crate) fn ends_the_run(error: &Error) -> bool {
     error.kind() == ErrorKind::Cancelled
 }
 
@@ -150,7 +143,8 @@ mod tests {
         let ask = |compute: fn() -> Result<u32>| work.once(StageName::Inspect, &at, &1, compute);
         assert!(ask(|| Err(Error::corrupt("no"))).is_err());
         assert!(ask(|| panic!("never mind")).is_err());
-        assert_eq!(ask(|| Ok(7)).unwrap().value, 7);
-        assert_eq!(ask(|| Ok(8)).unwrap().value, 7);
+        let key = ask(|| Ok(7)).unwrap();
+        assert_eq!(ask(|| Ok(8)).unwrap(), key);
+        assert_eq!(work.load::<u32>(key).unwrap(), 7);
     }
 }

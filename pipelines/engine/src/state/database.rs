@@ -207,7 +207,14 @@ impl Database {
                 "insert into runs (run, pipeline, library, output, key, as_of, status)
                  values (?1, ?2, ?3, ?4, ?5, ?6, 'running')
                  on conflict (run) do update set status = 'running', exit_code = null",
-                params![run.run, run.pipeline, run.library, run.output, run.key, run.as_of],
+                params![
+                    run.run,
+                    run.pipeline,
+                    run.library,
+                    run.output,
+                    run.key,
+                    run.as_of
+                ],
             )
             .map(|_| ())
             .map_err(fail)
@@ -262,7 +269,14 @@ impl Database {
     ///
     /// # Errors
     /// As [`Database::unfinished`].
-    pub fn record(&self, key: Digest, stage: StageName, machine: &str, point: &str, result: &str) -> Result<()> {
+    pub fn record(
+        &self,
+        key: Digest,
+        stage: StageName,
+        machine: &str,
+        point: &str,
+        result: &str,
+    ) -> Result<()> {
         self.connection()
             .execute(
                 "insert or replace into stage_results (key, stage, machine, point, result) values (?1, ?2, ?3, ?4, ?5)",
@@ -307,7 +321,14 @@ impl Database {
     ///
     /// # Errors
     /// As [`Database::unfinished`].
-    pub fn record_machine(&self, run: &str, machine: &str, format: &str, files: &[String], points: &[PointRow]) -> Result<()> {
+    pub fn record_machine(
+        &self,
+        run: &str,
+        machine: &str,
+        format: &str,
+        files: &[String],
+        points: &[PointRow],
+    ) -> Result<()> {
         let mut connection = self.connection();
         let transaction = connection.transaction().map_err(fail)?;
         for table in ["machines", "restore_points", "packages", "findings", "gaps"] {
@@ -341,7 +362,14 @@ impl Database {
                 .execute(
                     "insert into gaps (run, machine, point, place, kind, why, may_hide_packages)
                      values (?1, ?2, '', ?3, ?4, ?5, ?6)",
-                    params![run, machine, gap.at.to_string(), gap.kind.as_str(), gap.why, gap.may_hide_packages],
+                    params![
+                        run,
+                        machine,
+                        gap.at.to_string(),
+                        gap.kind.as_str(),
+                        gap.why,
+                        gap.may_hide_packages
+                    ],
                 )
                 .map_err(fail)?;
         }
@@ -354,12 +382,15 @@ impl Database {
     /// `Denied` for a statement that writes, `Corrupt` for bad SQL.
     pub fn query(&self, sql: &str, parameters: &[&str]) -> Result<(Vec<String>, Vec<Vec<String>>)> {
         let connection = self.connection();
-        let bad = |error: rusqlite::Error| Error::corrupt("the query cannot be answered").because(error);
+        let bad =
+            |error: rusqlite::Error| Error::corrupt("the query cannot be answered").because(error);
         let mut statement = connection.prepare(sql).map_err(bad)?;
         if !statement.readonly() {
-            return Err(Error::denied("the query would write; only reading is allowed"));
+            return Err(Error::denied(
+                "the query would write; only reading is allowed",
+            ));
         }
-        let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let width = columns.len();
         let rows = statement
             .query_map(rusqlite::params_from_iter(parameters), |row| {
@@ -396,7 +427,11 @@ fn identity_key(identity: &Identity, what: &str) -> String {
     )
 }
 
-fn record_point(transaction: &rusqlite::Transaction<'_>, run: &str, point: &PointRow) -> rusqlite::Result<()> {
+fn record_point(
+    transaction: &rusqlite::Transaction<'_>,
+    run: &str,
+    point: &PointRow,
+) -> rusqlite::Result<()> {
     let count = i64::try_from(point.packages.len()).unwrap_or(i64::MAX);
     transaction.execute(
         "insert into restore_points (run, machine, point, name, kind, power, os, verdict, after, action, packages, complete)
@@ -412,8 +447,16 @@ fn record_point(transaction: &rusqlite::Transaction<'_>, run: &str, point: &Poin
     )?;
     for package in &point.packages {
         statement.execute(params![
-            run, point.machine, point.point, package.name, package.architecture, package.version, package.source,
-            package.source_version, package.state, package.purl
+            run,
+            point.machine,
+            point.point,
+            package.name,
+            package.architecture,
+            package.version,
+            package.source,
+            package.source_version,
+            package.state,
+            package.purl
         ])?;
     }
     let mut statement = transaction.prepare_cached(
@@ -422,15 +465,30 @@ fn record_point(transaction: &rusqlite::Transaction<'_>, run: &str, point: &Poin
     )?;
     for finding in &point.findings {
         statement.execute(params![
-            run, point.machine, point.point, finding.package, finding.installed, finding.wanted, finding.rule,
-            finding.why, finding.waiver
+            run,
+            point.machine,
+            point.point,
+            finding.package,
+            finding.installed,
+            finding.wanted,
+            finding.rule,
+            finding.why,
+            finding.waiver
         ])?;
     }
     let mut statement = transaction.prepare_cached(
         "insert into gaps (run, machine, point, place, kind, why, may_hide_packages) values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     for (place, kind, why, hides) in &point.gaps {
-        statement.execute(params![run, point.machine, point.point, place, kind, why, hides])?;
+        statement.execute(params![
+            run,
+            point.machine,
+            point.point,
+            place,
+            kind,
+            why,
+            hides
+        ])?;
     }
     Ok(())
 }
@@ -464,7 +522,15 @@ mod tests {
         let database = Database::open(&dir.path().join("dormouse.db")).unwrap();
         let error = database.query("delete from runs", &[]).unwrap_err();
         assert_eq!(error.kind(), dormouse_block::ErrorKind::Denied);
-        let (columns, rows) = database.query("select 1 as one, null as none", &[]).unwrap();
-        assert_eq!((columns, rows), (vec!["one".into(), "none".into()], vec![vec!["1".into(), String::new()]]));
+        let (columns, rows) = database
+            .query("select 1 as one, null as none", &[])
+            .unwrap();
+        assert_eq!(
+            (columns, rows),
+            (
+                vec!["one".into(), "none".into()],
+                vec![vec!["1".into(), String::new()]]
+            )
+        );
     }
 }

@@ -28,7 +28,8 @@ impl State {
     /// # Errors
     /// `Io` when the folder cannot be used, or another process holds it.
     pub fn open(folder: &Path) -> Result<Self> {
-        let fail = |error| Error::io("cannot use the state folder", error).in_file(folder.display());
+        let fail =
+            |error| Error::io("cannot use the state folder", error).in_file(folder.display());
         fs::create_dir_all(folder).map_err(fail)?;
         let lock = fs::File::options()
             .create(true)
@@ -38,8 +39,11 @@ impl State {
             .map_err(fail)?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
             if errno == rustix::io::Errno::WOULDBLOCK {
-                Error::io("another dormouse is running in the state folder", errno.into())
-                    .in_file(folder.display())
+                Error::io(
+                    "another dormouse is running in the state folder",
+                    errno.into(),
+                )
+                .in_file(folder.display())
             } else {
                 fail(errno.into())
             }

@@ -33,7 +33,9 @@ impl Store {
     #[must_use]
     pub fn path(&self, digest: Digest) -> PathBuf {
         let hex = digest.hex();
-        self.folder.join(hex.get(..2).unwrap_or_default()).join(&hex)
+        self.folder
+            .join(hex.get(..2).unwrap_or_default())
+            .join(&hex)
     }
 
     /// Whether the bytes of `digest` are there.
@@ -67,8 +69,10 @@ impl Store {
         }
         let bytes = crate::host::read_bytes(&path, limit)?;
         if Digest::of(&bytes) != digest {
-            return Err(Error::corrupt("the stored bytes are not what their name says; remove the file")
-                .in_file(path.display()));
+            return Err(Error::corrupt(
+                "the stored bytes are not what their name says; remove the file",
+            )
+            .in_file(path.display()));
         }
         Ok(Some(bytes))
     }
@@ -102,8 +106,13 @@ impl Store {
         let path = self.path(digest);
         let folder = path.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder).map_err(|error| self.fail(error))?;
-        writer.as_file().sync_data().map_err(|error| self.fail(error))?;
-        writer.persist(&path).map_err(|error| self.fail(error.error))?;
+        writer
+            .as_file()
+            .sync_data()
+            .map_err(|error| self.fail(error))?;
+        writer
+            .persist(&path)
+            .map_err(|error| self.fail(error.error))?;
         crate::host::sync_folder(folder)
     }
 
