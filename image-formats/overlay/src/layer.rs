@@ -1,27 +1,23 @@
 //! The clusters of the image that is written, and where each guest cluster is.
 //!
-//! New clusters are appended in the order in which they are written; the last few MiB wait in memory, so that the host
-//! sees large writes whatever the editor does. L2 tables stay in memory and are written once, at the end.
+//! New clusters are appended in the order in which they are written. L2 tables stay in memory and are written once, at
+//! the end.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use dormouse_block::{Error, Result, Source};
 
+use crate::appender::{Appender, length};
 use crate::layout::{
-    self, Backing, CLUSTER, COMPRESSED, COPIED, MAX_L1, OFFSET_MASK, TABLE_COVERS, TABLE_ENTRIES,
-    ZERO,
+    self, Backing, CLUSTER, CLUSTER_LEN, COMPRESSED, COPIED, MAX_L1, OFFSET_MASK, TABLE_COVERS,
+    TABLE_ENTRIES, ZERO,
 };
 
 use crate::overlay::Packing;
 
-/// A cluster as a length in memory.
-const CLUSTER_LEN: usize = 1 << layout::CLUSTER_BITS;
-/// Bytes of new clusters that wait in memory.
-const TAIL: usize = 4 << 20;
 /// Bytes of the base that are read at a time when it is copied.
 const STEP: u64 = 1 << 20;
 /// zstd's own default.
@@ -29,14 +25,10 @@ const ZSTD_LEVEL: i32 = 3;
 
 /// The layer's file and its map.
 pub(crate) struct Layer {
-    file: File,
-    path: PathBuf,
+    host: Appender,
     size: u64,
     /// L2 tables by their index in the L1 table.
     tables: BTreeMap<u64, Box<[u64]>>,
-    /// Host offset of the first byte that waits in memory; everything before is in the file.
-    tail_start: u64,
-    tail: Vec<u8>,
     /// Room for one cluster.
     scratch: Vec<u8>,
     /// Reference counts of the clusters that hold compressed ones; every other cluster has one reference.
@@ -55,13 +47,9 @@ impl Layer {
             )));
         }
         Ok(Self {
-            file,
-            path,
+            host: Appender::new(file, path),
             size,
             tables: BTreeMap::new(),
-            // The header comes last, into the first cluster.
-            tail_start: CLUSTER,
-            tail: Vec::new(),
             scratch: Vec::new(),
             shared: BTreeMap::new(),
             packed_at: None,
@@ -72,12 +60,6 @@ impl Layer {
 
     pub(crate) fn data_bytes(&self) -> u64 {
         self.data_clusters.saturating_mul(CLUSTER)
-    }
-
-    fn failed(&self, what: &'static str, offset: u64, error: std::io::Error) -> Error {
-        Error::io(what, error)
-            .at_offset(offset)
-            .in_file(self.path.display())
     }
 
     /// The entry of the guest cluster `number`.
@@ -100,58 +82,6 @@ impl Layer {
         if let Some(slot) = slot {
             *slot = entry;
         }
-    }
-
-    /// Brings what waits in memory to the file.
-    fn flush(&mut self) -> Result<()> {
-        self.file
-            .write_all_at(&self.tail, self.tail_start)
-            .map_err(|error| self.failed("cannot write", self.tail_start, error))?;
-        self.tail_start = self.tail_start.saturating_add(length(self.tail.len()));
-        self.tail.clear();
-        Ok(())
-    }
-
-    /// Appends whole clusters and gives the host offset of the first.
-    fn append(&mut self, clusters: &[u8]) -> Result<u64> {
-        if self.tail.len().saturating_add(clusters.len()) > TAIL {
-            self.flush()?;
-        }
-        let host = self.tail_start.saturating_add(length(self.tail.len()));
-        self.tail.extend_from_slice(clusters);
-        self.tail
-            .resize(self.tail.len().next_multiple_of(CLUSTER_LEN), 0);
-        Ok(host)
-    }
-
-    /// Overwrites bytes of clusters that were appended before.
-    fn overwrite(&mut self, host: u64, bytes: &[u8]) -> Result<()> {
-        if let Some(at) = host.checked_sub(self.tail_start) {
-            let part = usize::try_from(at)
-                .ok()
-                .and_then(|at| self.tail.get_mut(at..at.checked_add(bytes.len())?))
-                .ok_or_else(|| Error::corrupt("a cluster lies behind the end of the layer"))?;
-            part.copy_from_slice(bytes);
-            return Ok(());
-        }
-        self.file
-            .write_all_at(bytes, host)
-            .map_err(|error| self.failed("cannot write", host, error))
-    }
-
-    /// Reads bytes of clusters that were appended before.
-    fn fetch(&self, host: u64, buf: &mut [u8]) -> Result<()> {
-        if let Some(at) = host.checked_sub(self.tail_start) {
-            let part = usize::try_from(at)
-                .ok()
-                .and_then(|at| self.tail.get(at..at.checked_add(buf.len())?))
-                .ok_or_else(|| Error::corrupt("a cluster lies behind the end of the layer"))?;
-            buf.copy_from_slice(part);
-            return Ok(());
-        }
-        self.file
-            .read_exact_at(buf, host)
-            .map_err(|error| self.failed("cannot read back", host, error))
     }
 
     /// Writes `bytes` at the guest's `offset`; the range lies within the disk.
@@ -179,7 +109,7 @@ impl Layer {
         let entry = self.entry(number);
         let host = entry & OFFSET_MASK;
         if host != 0 {
-            return self.overwrite(host.saturating_add(within), part);
+            return self.host.overwrite(host.saturating_add(within), part);
         }
         let start = number.saturating_mul(CLUSTER);
         // The last cluster of a disk may be cut by its end; what is beyond is nobody's.
@@ -218,7 +148,7 @@ impl Layer {
 
     /// Gives the guest cluster `number` a new host cluster with these bytes.
     fn place(&mut self, number: u64, bytes: &[u8]) -> Result<()> {
-        let host = self.append(bytes)?;
+        let host = self.host.append(bytes)?;
         self.data_clusters = self.data_clusters.saturating_add(1);
         self.set_entry(number, host | COPIED);
         Ok(())
@@ -242,7 +172,7 @@ impl Layer {
                 } else {
                     next & OFFSET_MASK == host.saturating_add(clusters.saturating_mul(CLUSTER))
                         // What waits in memory is not read in one piece with what is in the file.
-                        && next & OFFSET_MASK != self.tail_start
+                        && next & OFFSET_MASK != self.host.waiting_from()
                 };
                 if !continued {
                     break;
@@ -255,7 +185,7 @@ impl Layer {
             match (host, entry) {
                 (0, ZERO) => part.fill(0),
                 (0, _) => read_base(base, offset, part)?,
-                _ => self.fetch(host.saturating_add(within), part)?,
+                _ => self.host.fetch(host.saturating_add(within), part)?,
             }
             offset = offset.saturating_add(length(len));
             buf = rest;
@@ -362,27 +292,28 @@ impl Layer {
     /// Stores a compressed cluster behind the one before, where it fits or its rest can follow in a new host cluster.
     fn pack(&mut self, number: u64, packed: &[u8]) -> Result<()> {
         let len = length(packed.len());
-        let end_of_file = self.tail_start.saturating_add(length(self.tail.len()));
+        let end_of_file = self.host.end();
         let room = |at: u64| at.next_multiple_of(CLUSTER).saturating_sub(at);
         let at = match self.packed_at {
             Some(at) if room(at) >= len => at,
             Some(at) if at.next_multiple_of(CLUSTER) == end_of_file => {
-                self.append(&[0; CLUSTER_LEN])?;
+                self.host.append(&[0; CLUSTER_LEN])?;
                 at
             }
-            _ => self.append(&[0; CLUSTER_LEN])?,
+            _ => self.host.append(&[0; CLUSTER_LEN])?,
         };
         // It may lie across the border of what has been brought to the file.
-        let split = self.tail_start.saturating_sub(at);
+        let split = self.host.waiting_from().saturating_sub(at);
         let split = usize::try_from(split)
             .unwrap_or(usize::MAX)
             .min(packed.len());
         let (first, second) = packed.split_at(split);
         if !first.is_empty() {
-            self.overwrite(at, first)?;
+            self.host.overwrite(at, first)?;
         }
         if !second.is_empty() {
-            self.overwrite(at.saturating_add(length(split)), second)?;
+            self.host
+                .overwrite(at.saturating_add(length(split)), second)?;
         }
         let last = at.saturating_add(len).saturating_sub(1);
         let sectors = (last >> 9).saturating_sub(at >> 9);
@@ -417,13 +348,13 @@ impl Layer {
             if entries.iter().all(|entry| *entry == 0) {
                 continue;
             }
-            let host = self.append(&big_endian(&entries))?;
+            let host = self.host.append(&big_endian(&entries))?;
             if let Some(slot) = usize::try_from(index).ok().and_then(|at| l1.get_mut(at)) {
                 *slot = host | COPIED;
             }
         }
-        let l1_offset = self.append(&big_endian(&l1))?;
-        let used = self.tail_start.saturating_add(length(self.tail.len())) / CLUSTER;
+        let l1_offset = self.host.append(&big_endian(&l1))?;
+        let used = self.host.end() / CLUSTER;
         let (blocks, table) = layout::refcount_clusters(used);
         let total = used.saturating_add(blocks).saturating_add(table);
         let mut table_entries = Vec::new();
@@ -433,14 +364,13 @@ impl Layer {
             let counts: Vec<u8> = (first..last)
                 .flat_map(|host| self.shared.get(&host).copied().unwrap_or(1).to_be_bytes())
                 .collect();
-            table_entries.push(self.append(&counts)?);
+            table_entries.push(self.host.append(&counts)?);
         }
         let mut table_bytes = big_endian(&table_entries);
         let table_len = usize::try_from(table.saturating_mul(CLUSTER))
             .map_err(|_| Error::limit("the image has too many clusters"))?;
         table_bytes.resize(table_len, 0);
-        let refcount_table = self.append(&table_bytes)?;
-        self.flush()?;
+        let refcount_table = self.host.append(&table_bytes)?;
         let header = layout::Header {
             size: self.size,
             l1_entries: u32::try_from(l1_entries)
@@ -452,17 +382,9 @@ impl Layer {
             zstd: self.zstd,
             backing,
         };
-        let bytes = header.bytes()?;
-        self.file
-            .write_all_at(&bytes, 0)
-            .and_then(|()| self.file.sync_all())
-            .map_err(|error| self.failed("cannot write", 0, error))?;
-        Ok(self.tail_start)
+        self.host.finish(&header.bytes()?)?;
+        Ok(self.host.end())
     }
-}
-
-fn length(len: usize) -> u64 {
-    u64::try_from(len).unwrap_or(u64::MAX)
 }
 
 fn big_endian(entries: &[u64]) -> Vec<u8> {

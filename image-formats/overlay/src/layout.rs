@@ -6,6 +6,8 @@ use dormouse_block::{Error, Result};
 pub(crate) const CLUSTER_BITS: u32 = 16;
 /// Bytes of a cluster.
 pub(crate) const CLUSTER: u64 = 1 << CLUSTER_BITS;
+/// A cluster as a length in memory.
+pub(crate) const CLUSTER_LEN: usize = 1 << CLUSTER_BITS;
 /// Entries of an L2 table, which fills one cluster.
 pub(crate) const TABLE_ENTRIES: u64 = CLUSTER / 8;
 /// Bytes of the disk that one L2 table maps: 512 MiB.
@@ -95,11 +97,10 @@ impl Header<'_> {
         out.extend([u8::from(self.zstd), 0, 0, 0, 0, 0, 0, 0]);
         out.extend(extensions);
         out.extend(name);
-        let cluster = usize::try_from(CLUSTER).unwrap_or(0);
-        if out.len() > cluster {
+        if out.len() > CLUSTER_LEN {
             return Err(Error::limit("the header is too long"));
         }
-        out.resize(cluster, 0);
+        out.resize(CLUSTER_LEN, 0);
         Ok(out)
     }
 }

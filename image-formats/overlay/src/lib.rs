@@ -5,6 +5,7 @@
 //! for a [`ColdDisk`]: a disk on which no saved memory, hibernation image or running owner depends. The base is
 //! never opened for writing; dropping the overlay undoes everything.
 
+mod appender;
 mod apply;
 mod cold;
 mod device;
