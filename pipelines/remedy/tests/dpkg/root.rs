@@ -216,16 +216,6 @@ pub fn dpkg(root: &Path) -> Command {
     command
 }
 
-/// dpkg on a whole system, whose scripts run in it.
-pub fn dpkg_in_chroot(root: &Path) -> Command {
-    let mut command = Command::new("dpkg");
-    command
-        .arg(format!("--root={}", root.display()))
-        .args(["--force-unsafe-io"])
-        .arg(format!("--log={}/var/log/dpkg.log", root.display()));
-    command
-}
-
 /// A package file read, with its contents at hand.
 pub fn read(path: &Path) -> (Unpacked, Vec<u8>) {
     let bytes = fs::read(path).unwrap();
