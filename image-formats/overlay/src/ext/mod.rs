@@ -1,7 +1,7 @@
 //! Changing ext4 (and ext2 and ext3) on an overlay.
 //!
 //! The overlay is the transaction, so nothing is journaled: file data goes straight to newly allocated blocks in
-//! large pieces, metadata stays in memory and is written with its checksums by [`Editor::finish`]. A journal that was
+//! large pieces, metadata stays in memory and is written with its checksums by [`Editor::finish`](crate::Editor::finish). A journal that was
 //! left with work is replayed first, as e2fsck does. Directories are changed in place while there is room, and
 //! written anew (hashed, where the filesystem hashes directories) when there is none. The result is what e2fsck calls
 //! clean.
