@@ -76,6 +76,7 @@ mod tests {
         };
         let page = String::from_utf8(Html.render(&report).unwrap()).unwrap();
         assert!(page.contains("&lt;script&gt;"));
+        assert!(page.contains("judged as of 2026-01-01T00:00:00Z"));
         for hostile in ["<script", "<img", "<i>", "\u{202e}"] {
             assert!(!page.contains(hostile), "{hostile:?} is in the page");
         }

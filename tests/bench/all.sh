@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Every benchmark in one run, and the table that it gives: tests/bench/RESULTS.md is what this command printed.
+#
+#   all.sh GUESTS-DIR
+#
+# Needs what prepare.sh needs, and no other work on the machine.
+set -euo pipefail
+here=$(dirname "$(realpath "$0")")
+[ "$#" -eq 1 ] || { echo "usage: ${0##*/} GUESTS-DIR" >&2; exit 2; }
+"$here/prepare.sh" "$1" >&2
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+"$here/inventory.sh" "$1" "$scratch" >"$scratch/inventory"
+"$here/patch.sh" "$1" "$scratch" >"$scratch/patch"
+value() { sed -n "s/^$2=//p" "$scratch/$1" | tail -1; }
+{
+  cat <<END
+# Results
+
+What \`make bench\` printed on $(date -u +%Y-%m-%d): $(nproc) processors, software emulation only, page cache warm, medians of one run.
+Ratios are Dormouse's time divided by the peer's on the same files; seconds only tell how far apart they are.
+
+## List the packages of one image
+
+Debian 12 server, 440 packages, 4 GiB disk with GPT, an EFI partition and ext4. The peer is root's own way:
+qemu-storage-daemon FUSE export, loop mount, \`dpkg-query -W\`, unmount, undo (\`tests/guests/root-inventory.sh\`).
+
+| image | root, s | dormouse, s | ratio | wanted at most | dormouse's peak memory, MiB |
+|---|---|---|---|---|---|
+END
+  awk -F = '
+    $1 == "image" { image = $2 } $1 == "root_seconds" { root = $2 } $1 == "dormouse_seconds" { ours = $2 }
+    $1 == "ratio" { ratio = $2 }
+    $1 == "dormouse_peak_kib" { printf "| %s | %.4f | %.4f | %.3f | 0.25 | %.1f |\n", image, root, ours, ratio, $2 / 1024 }' \
+    "$scratch/inventory"
+  cat <<END
+
+## Install $(value patch packages) pending updates
+
+The peer is \`dpkg -i\` of the same packages in a chroot on the mounted image, maintainer scripts included
+(\`tests/guests/chroot-dpkg.sh\`); Dormouse verifies, resolves, injects to state \`unpacked\`, and reads everything back.
+
+| | dpkg | dormouse | ratio | wanted at most |
+|---|---|---|---|---|
+END
+  awk -F = '
+    { value[$1] = $2 }
+    END {
+      printf "| seconds | %.2f | %.2f | %.3f | 0.25 |\n", value["dpkg_seconds"], value["dormouse_seconds"], value["ratio"]
+      printf "| MiB written | %.1f | %.1f | | |\n", value["dpkg_bytes"] / 1048576, value["dormouse_bytes"] / 1048576
+      printf "| written / unpacked payload (%.1f MiB) | | %.3f | | 1.3 |\n", value["payload_bytes"] / 1048576, value["written_ratio"]
+    }' "$scratch/patch"
+} >"$scratch/RESULTS.md"
+cp "$scratch/RESULTS.md" "$here/RESULTS.md"
+cat "$here/RESULTS.md"
