@@ -112,6 +112,70 @@ pub(crate) fn instant(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
+/// An apt that knows this archive and nothing else of the host.
+pub(crate) struct Apt {
+    home: tempfile::TempDir,
+}
+
+impl Apt {
+    pub(crate) fn new(archive: &Archive, keys: &[u8]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let at = |rest: &str| home.path().join(rest);
+        for folder in ["state/lists/partial", "cache/archives/partial", "etc"] {
+            std::fs::create_dir_all(at(folder)).unwrap();
+        }
+        std::fs::write(at("keys.gpg"), keys).unwrap();
+        let folder = archive.folder.path().display();
+        let keys = at("keys.gpg");
+        let line = format!(
+            "deb [signed-by={}] copy:{folder} {SUITE} main\n",
+            keys.display()
+        );
+        std::fs::write(at("etc/sources.list"), line).unwrap();
+        let settings = format!(
+            "Dir \"{0}\";\nDir::State \"{0}/state\";\nDir::State::status \"{0}/status\";\nDir::Cache \"{0}/cache\";\n\
+            Dir::Etc \"{0}/etc\";\nDir::Etc::parts \"/nonexistent\";\nDir::Etc::sourceparts \"/nonexistent\";\n\
+            Dir::Etc::preferencesparts \"/nonexistent\";\nAPT::Architecture \"amd64\";\nAPT::Architectures \"amd64\";\n\
+            APT::Sandbox::User \"\";\nAcquire::Languages \"none\";\nDir::Bin::methods \"/usr/lib/apt/methods\";\n\
+            Acquire::Check-Date \"false\";\nAcquire::Check-Valid-Until \"false\";\n",
+            home.path().display()
+        );
+        std::fs::write(at("apt.conf"), settings).unwrap();
+        let apt = Self { home };
+        apt.install(b"");
+        apt
+    }
+
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Output {
+        Command::new(program)
+            .env("APT_CONFIG", self.home.path().join("apt.conf"))
+            .env("LC_ALL", "C")
+            .args(arguments)
+            .output()
+            .expect("this test needs apt")
+    }
+
+    pub(crate) fn believes(&self) -> bool {
+        let output = self.run("apt-get", &["update", "-o", "APT::Update::Error-Mode=any"]);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        output.status.success() && !errors.contains("not signed") && !errors.contains("GPG error")
+    }
+
+    /// Puts a database of installed packages before it.
+    pub(crate) fn install(&self, status: &[u8]) {
+        std::fs::write(self.home.path().join("status"), status).unwrap();
+    }
+
+    /// Every version of a package that apt knows, the latest first.
+    pub(crate) fn versions(&self, name: &str) -> Vec<String> {
+        let output = self.run("apt-cache", &["madison", name]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines()
+            .map(|line| line.split('|').nth(1).unwrap().trim().to_owned())
+            .collect()
+    }
+}
+
 /// A mirror's folder.
 pub(crate) struct Archive {
     pub(crate) folder: TempDir,

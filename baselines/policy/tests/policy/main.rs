@@ -9,6 +9,13 @@
     reason = "a test may panic and read its fixtures"
 )]
 
+mod apt;
+#[allow(
+    dead_code,
+    reason = "the archive of the tests of repositories, of which this needs a part"
+)]
+#[path = "../../../advisories/tests/debian/archive.rs"]
+mod archive;
 mod baselines;
 mod schemas;
 mod verdicts;
