@@ -20,7 +20,7 @@ use crate::payloads::Payloads;
 use crate::run::{RunOptions, library_folder};
 use crate::subjects::file_digest;
 use crate::work::Work;
-use crate::{Inject, Inspection, MachineOptions, OpenMachine, Standard, host};
+use crate::{Inject, Inspection, MachineOptions, OpenMachine, Power, Standard, host};
 
 /// What is to be done to a restore point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -269,6 +269,10 @@ impl Planner<'_> {
                 let wake = Wake {
                     plan: &plan,
                     untouchable: vec![why],
+                    saved_memory: match inspection.power {
+                        Power::Suspended { memory } => Some(memory),
+                        _ => None,
+                    },
                     guest,
                     database: &loaded,
                     deadline: None,

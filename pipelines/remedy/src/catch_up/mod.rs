@@ -109,6 +109,8 @@ pub struct Wake<'a> {
     pub plan: &'a Plan,
     /// Why there can be none, one clause each.
     pub untouchable: Vec<String>,
+    /// Bytes of memory saved with the point, where there is any.
+    pub saved_memory: Option<u64>,
     /// The guest as it is on disk.
     pub guest: &'a Guest,
     /// Its package database.
@@ -127,10 +129,14 @@ impl CatchUp {
     /// `Corrupt` for names that a script could not carry, and what reading the guest returns.
     pub fn make(wake: &Wake<'_>) -> Result<Self> {
         let plan = wake.plan;
-        let mut steps = vec![CatchUpStep::PreserveMemory {
-            note: "keep the saved memory of this restore point until its evidence is not needed any more; it is read by nothing here"
-                .into(),
-        }];
+        let mut steps = Vec::new();
+        if let Some(bytes) = wake.saved_memory {
+            steps.push(CatchUpStep::PreserveMemory {
+                note: format!(
+                    "keep the {bytes} bytes of saved memory as they are until nobody needs them as evidence; nothing here reads them"
+                ),
+            });
+        }
         let mut checks = Vec::new();
         if !plan.is_empty() {
             steps.push(CatchUpStep::IsolateNetwork);

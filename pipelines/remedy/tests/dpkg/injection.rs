@@ -357,6 +357,7 @@ fn catch_up(bench: &Bench, plan: &Plan) -> CatchUp {
     CatchUp::make(&Wake {
         plan,
         untouchable: vec!["the point holds saved memory".into()],
+        saved_memory: Some(1 << 20),
         guest: &guest,
         database: &database,
         deadline: Some("2026-12-01T00:00:00Z".parse().unwrap()),
@@ -515,6 +516,7 @@ fn words_that_a_script_cannot_carry_are_refused() {
         let wake = Wake {
             plan: &plan,
             untouchable: Vec::new(),
+            saved_memory: None,
             guest: &guest,
             database: &database,
             deadline: None,
