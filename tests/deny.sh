@@ -3,5 +3,5 @@
 # database of vulnerabilities needs the network and is left to whoever has one: `cargo deny check advisories`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+command -v cargo-deny >/dev/null || cargo install --locked --quiet --debug cargo-deny
 cargo deny --offline --locked check licenses bans sources
