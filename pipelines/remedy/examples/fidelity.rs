@@ -10,7 +10,7 @@
     clippy::unwrap_used,
     clippy::print_stdout
 )]
-#![allow(unreachable_pub, dead_code, clippy::needless_pass_by_value)]
+#![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -234,7 +234,7 @@ impl Verifier<'_> {
                 match (old, new) {
                     (Some(old), Some(new)) if same(old, new) => {}
                     (Some(_), Some(_)) => {
-                        self.deviate(Some(&path), "changed and was not to change")
+                        self.deviate(Some(&path), "changed and was not to change");
                     }
                     (None, Some(_)) => self.deviate(Some(&path), "is there and was not planned"),
                     (Some(_), None) => self.deviate(Some(&path), "is gone and was not to go"),

@@ -481,7 +481,7 @@ enum Conflict {
 fn replaces(relations: &[Relation], name: &str, version: &str) -> bool {
     relations
         .iter()
-        .flat_map(|relation| relation.alternatives())
+        .flat_map(Relation::alternatives)
         .any(|alternative| {
             alternative.name == name
                 && alternative.constraint.as_ref().is_none_or(|constraint| {

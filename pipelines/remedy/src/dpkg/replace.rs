@@ -419,7 +419,7 @@ fn new_provides(work: &Work<'_>, relation: &dormouse_packages::dpkg::Relation) -
         (one.name == control.package() && admits(control.version()))
             || provides
                 .iter()
-                .flat_map(|given| given.alternatives())
+                .flat_map(dormouse_packages::dpkg::Relation::alternatives)
                 .any(|given| {
                     given.name == one.name
                         && match (&one.constraint, &given.constraint) {

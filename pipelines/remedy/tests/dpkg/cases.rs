@@ -220,7 +220,6 @@ fn files_move_between_packages() {
             ("etc/moved.conf", "2"),
         ],
         control: &[("conffiles", "/etc/moved.conf\n")],
-        ..Recipe::default()
     });
     let one_new = bench.build(&Recipe {
         name: "one",
@@ -303,7 +302,6 @@ fn a_package_without_files_left_disappears() {
         fields: "Replaces: one\nProvides: one\n",
         files: &[("usr/bin/one", "2"), ("etc/one.conf", "2")],
         control: &[("conffiles", "/etc/one.conf\n")],
-        ..Recipe::default()
     });
     bench.install(&[&one]);
     let outcome = bench.compare(&[&two]);
@@ -382,7 +380,6 @@ fn triggers_pend_and_are_awaited() {
             "interest /usr/share/strict\ninterest-noawait explicit\n",
         )],
         files: &[("usr/bin/second", "1")],
-        ..Recipe::default()
     });
     let old = bench.build(&Recipe {
         name: "acts",
@@ -466,7 +463,6 @@ fn a_package_that_becomes_multi_arch_same_takes_its_new_names() {
             ("symbols", "x\n"),
             ("triggers", "interest /usr/share/turns\n"),
         ],
-        ..Recipe::default()
     });
     bench.install(&[&old]);
     all_done(&bench.compare(&[&new]));

@@ -12,7 +12,7 @@ use dormouse_filesystem::{DirEntry, FilesystemInfo, Metadata, NodeId, NodeKind, 
 use dormouse_overlay::{Difference, Draft, DraftNode};
 
 /// A folder of the host as a tree, listed once.
-pub struct HostTree {
+pub(crate) struct HostTree {
     root: NodeId,
     /// Whether directories go by one number, for comparing a folder with a copy whose files are the same nodes.
     blind: bool,
@@ -40,7 +40,7 @@ fn kind_of(metadata: &fs::Metadata) -> NodeKind {
 }
 
 impl HostTree {
-    pub fn read(root: &Path) -> Self {
+    pub(crate) fn read(root: &Path) -> Self {
         let mut tree = Self {
             root: NodeId(fs::symlink_metadata(root).unwrap().ino()),
             blind: false,
@@ -71,7 +71,7 @@ impl HostTree {
         tree
     }
 
-    pub fn without_directory_nodes(mut self) -> Self {
+    pub(crate) fn without_directory_nodes(mut self) -> Self {
         self.blind = true;
         self
     }
@@ -153,7 +153,7 @@ fn host(root: &Path, path: &GuestPath) -> PathBuf {
 }
 
 /// Makes a draft's differences real in the folder `root`, which is a copy of the draft's base.
-pub fn realise(draft: &Draft, root: &Path) {
+pub(crate) fn realise(draft: &Draft, root: &Path) {
     let differences = draft.differences().unwrap();
     for (path, difference) in differences.iter().rev() {
         let at = host(root, path);
@@ -226,7 +226,7 @@ pub fn realise(draft: &Draft, root: &Path) {
 
 /// What two folders must agree on. Times of directories and of what dpkg writes at its own time are left out.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     kind: NodeKind,
     mode: u32,
     owner: (u32, u32),
@@ -236,7 +236,7 @@ pub struct Seen {
     same_as: String,
 }
 
-pub fn see(root: &Path) -> BTreeMap<String, Seen> {
+pub(crate) fn see(root: &Path) -> BTreeMap<String, Seen> {
     let mut seen = BTreeMap::new();
     let mut first: HashMap<u64, String> = HashMap::new();
     let mut todo = vec![root.to_path_buf()];
@@ -301,7 +301,7 @@ pub fn see(root: &Path) -> BTreeMap<String, Seen> {
 }
 
 /// Fails with every difference between two folders.
-pub fn assert_same(expected: &Path, found: &Path) {
+pub(crate) fn assert_same(expected: &Path, found: &Path) {
     let (expected, found) = (see(expected), see(found));
     let mut wrong = Vec::new();
     for (name, seen) in &expected {

@@ -138,7 +138,7 @@ fn scene(bench: &Bench) -> (Plan, Files) {
         ),
         build("bad", "1", "", &[("usr/bin/bad", "1")], &[]),
     ];
-    let mut installed: Vec<&Path> = old.iter().map(|path| path.as_path()).collect();
+    let mut installed: Vec<&Path> = old.iter().map(std::path::PathBuf::as_path).collect();
     installed.push(&clash);
     bench.install(&installed);
     let new = [
@@ -176,7 +176,7 @@ fn scene(bench: &Bench) -> (Plan, Files) {
             &[],
         ),
     ];
-    let paths: Vec<&Path> = new.iter().map(|path| path.as_path()).collect();
+    let paths: Vec<&Path> = new.iter().map(std::path::PathBuf::as_path).collect();
     let files = files(&paths);
     let unpacked: Vec<Unpacked> = paths.iter().map(|path| read(path).0).collect();
     let needs: [&[&str]; 5] = [&[], &[], &["hard:amd64"], &[], &[]];

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +16,7 @@ use dormouse_remedy::dpkg::{Options, Session, Unpacking};
 use crate::host::{HostTree, assert_same, realise};
 
 /// Runs a program that the tests need; a missing one fails the test.
-pub fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let what = format!("{command:?}");
     let output = command
         .env("LC_ALL", "C")
@@ -39,24 +38,24 @@ pub fn run(command: &mut Command) -> String {
 
 /// What a package is built of.
 #[derive(Default)]
-pub struct Recipe<'a> {
-    pub name: &'a str,
-    pub version: &'a str,
+pub(crate) struct Recipe<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) version: &'a str,
     /// More control fields, each line ended.
-    pub fields: &'a str,
+    pub(crate) fields: &'a str,
     /// Path and bytes; a path that ends in `/` is a directory, bytes that begin with `-> ` a link, with `= ` a hard link.
-    pub files: &'a [(&'a str, &'a str)],
+    pub(crate) files: &'a [(&'a str, &'a str)],
     /// Control members beside `control`.
-    pub control: &'a [(&'a str, &'a str)],
+    pub(crate) control: &'a [(&'a str, &'a str)],
 }
 
-pub struct Bench {
-    pub folder: tempfile::TempDir,
+pub(crate) struct Bench {
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Bench {
     /// A folder with an empty root.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bench = Self {
             folder: tempfile::tempdir().unwrap(),
         };
@@ -85,18 +84,18 @@ impl Bench {
         bench
     }
 
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("root")
     }
 
-    pub fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let at = self.root().join(path);
         fs::create_dir_all(at.parent().unwrap()).unwrap();
         fs::write(at, text).unwrap();
     }
 
     /// Builds a package with dpkg-deb.
-    pub fn build(&self, recipe: &Recipe<'_>) -> PathBuf {
+    pub(crate) fn build(&self, recipe: &Recipe<'_>) -> PathBuf {
         let work = self.folder.path().join("build");
         let _ = fs::remove_dir_all(&work);
         fs::create_dir_all(work.join("DEBIAN")).unwrap();
@@ -150,13 +149,13 @@ impl Bench {
     }
 
     /// Installs packages for real, as what the guest begins with.
-    pub fn install(&self, packages: &[&Path]) {
+    pub(crate) fn install(&self, packages: &[&Path]) {
         let root = self.root();
         run(dpkg(&root).arg("--install").args(packages));
     }
 
     /// Unpacks `packages` with dpkg on one copy and with a session on another, and compares the copies.
-    pub fn compare(&self, packages: &[&Path]) -> Vec<Unpacking> {
+    pub(crate) fn compare(&self, packages: &[&Path]) -> Vec<Unpacking> {
         let (theirs, ours) = (self.copy("theirs"), self.copy("ours"));
         run(dpkg(&theirs)
             .args(["--no-triggers", "--auto-deconfigure", "--unpack"])
@@ -167,7 +166,7 @@ impl Bench {
     }
 
     /// As [`Bench::compare`], with lines for the guest's dpkg.cfg; the host's own dpkg gets them as options.
-    pub fn compare_with(&self, packages: &[&Path], configuration: &str) {
+    pub(crate) fn compare_with(&self, packages: &[&Path], configuration: &str) {
         self.write("etc/dpkg/dpkg.cfg.d/filters", configuration);
         let (theirs, ours) = (self.copy("theirs"), self.copy("ours"));
         let options = configuration.lines().map(|line| format!("--{line}"));
@@ -180,20 +179,20 @@ impl Bench {
     }
 
     /// Installs packages whose dependencies are missing.
-    pub fn force_install(&self, packages: &[&Path]) {
+    pub(crate) fn force_install(&self, packages: &[&Path]) {
         run(dpkg(&self.root())
             .args(["--force-depends", "--install"])
             .args(packages));
     }
 
     /// Installs a package whose dependencies are missing and whose configuration needs no more than dpkg.
-    pub fn force_unpack_without_scripts(&self, package: &Path) {
+    pub(crate) fn force_unpack_without_scripts(&self, package: &Path) {
         run(dpkg(&self.root())
             .args(["--force-depends", "--no-triggers", "--install"])
             .arg(package));
     }
 
-    pub fn copy(&self, name: &str) -> PathBuf {
+    pub(crate) fn copy(&self, name: &str) -> PathBuf {
         let to = self.folder.path().join(name);
         let _ = fs::remove_dir_all(&to);
         run(Command::new("cp").arg("-a").arg(self.root()).arg(&to));
@@ -201,7 +200,7 @@ impl Bench {
     }
 }
 
-pub fn dpkg(root: &Path) -> Command {
+pub(crate) fn dpkg(root: &Path) -> Command {
     let mut command = Command::new("dpkg");
     command
         .arg(format!("--root={}", root.display()))
@@ -217,7 +216,7 @@ pub fn dpkg(root: &Path) -> Command {
 }
 
 /// A package file read, with its contents at hand.
-pub fn read(path: &Path) -> (Unpacked, Vec<u8>) {
+pub(crate) fn read(path: &Path) -> (Unpacked, Vec<u8>) {
     let bytes = fs::read(path).unwrap();
     let mut contents: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     let unpacked = deb::unpack(
@@ -241,7 +240,7 @@ pub fn read(path: &Path) -> (Unpacked, Vec<u8>) {
 }
 
 /// Unpacks `packages` into a draft over `base` and makes it real in `into`.
-pub fn unpack(base: &Path, into: &Path, packages: &[&Path]) -> Vec<Unpacking> {
+pub(crate) fn unpack(base: &Path, into: &Path, packages: &[&Path]) -> Vec<Unpacking> {
     let read: Vec<(Unpacked, Vec<u8>)> = packages.iter().map(|path| read(path)).collect();
     let data: BTreeMap<Digest, Vec<u8>> = read
         .iter()
@@ -263,12 +262,14 @@ pub fn unpack(base: &Path, into: &Path, packages: &[&Path]) -> Vec<Unpacking> {
         },
         limits: dormouse_scripts::Limits::default(),
     };
+    let start = std::time::Instant::now();
     let mut session = Session::open(&mut draft, options).unwrap();
     let outcomes = read
         .iter()
         .map(|(unpacked, _)| session.unpack(unpacked).unwrap())
         .collect();
     session.finish().unwrap();
+    println!("session: {:?}", start.elapsed());
     realise(&draft, into);
     outcomes
 }
