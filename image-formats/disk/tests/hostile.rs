@@ -208,6 +208,10 @@ fn broken_tables_fail_where_they_are_read() {
         let error = read(change).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
         assert!(error.to_string().contains(word), "{error} lacks {word:?}");
+        assert!(
+            error.to_string().contains("changed.qcow2"),
+            "{error} names no file"
+        );
     }
 }
 

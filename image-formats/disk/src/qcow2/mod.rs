@@ -63,6 +63,7 @@ impl Format for Qcow2 {
             points,
             snapshots,
             store: Arc::new(Store {
+                path: file.path().display().to_string(),
                 file: file.source,
                 header,
                 backing,
@@ -73,6 +74,8 @@ impl Format for Qcow2 {
 
 /// What all points of one image share.
 struct Store {
+    /// The name of the file, for errors.
+    path: String,
     file: Arc<dyn Source>,
     header: Header,
     backing: Option<Arc<dyn Source>>,
@@ -157,17 +160,26 @@ impl Image for Qcow2Image {
             Some(snapshot) => (snapshot.l1, snapshot.disk_size),
             None => (self.store.header.l1, self.store.header.size),
         };
-        Ok(Arc::new(Point::disk(self.store.clone(), l1, size)?))
+        let point = Point::disk(self.store.clone(), l1, size);
+        Ok(Arc::new(
+            point.map_err(|error| error.in_file(&self.store.path))?,
+        ))
     }
 
     fn memory(&self, id: &str) -> Result<Option<Arc<dyn Source>>> {
         match self.snapshot(id)? {
-            Some(snapshot) if snapshot.memory != 0 => Ok(Some(Arc::new(Point::memory(
-                self.store.clone(),
-                snapshot.l1,
-                snapshot.disk_size,
-                snapshot.memory,
-            )?))),
+            Some(snapshot) if snapshot.memory != 0 => {
+                let Snapshot {
+                    l1,
+                    disk_size,
+                    memory,
+                    ..
+                } = snapshot;
+                let point = Point::memory(self.store.clone(), *l1, *disk_size, *memory);
+                Ok(Some(Arc::new(
+                    point.map_err(|error| error.in_file(&self.store.path))?,
+                )))
+            }
             _ => Ok(None),
         }
     }

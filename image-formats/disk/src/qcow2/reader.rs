@@ -213,12 +213,8 @@ impl Point {
     }
 }
 
-impl Source for Point {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+impl Point {
+    fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let wanted = u64::try_from(buf.len()).unwrap_or(u64::MAX);
         if offset.checked_add(wanted).is_none_or(|end| end > self.len) {
             return Err(Error::corrupt(format!(
@@ -251,7 +247,7 @@ impl Source for Point {
         Ok(())
     }
 
-    fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
+    fn search(&self, offset: u64) -> Result<Option<Range<u64>>> {
         let mut at = offset;
         let mut below = None;
         for _ in 0..MAX_STEPS {
@@ -267,5 +263,21 @@ impl Source for Point {
         }
         // The whole rest is always a right answer.
         Ok((at < self.len).then_some(at..self.len))
+    }
+}
+
+impl Source for Point {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.read(offset, buf)
+            .map_err(|error| error.in_file(&self.store.path))
+    }
+
+    fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
+        self.search(offset)
+            .map_err(|error| error.in_file(&self.store.path))
     }
 }
