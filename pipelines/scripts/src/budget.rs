@@ -26,7 +26,10 @@ impl Budget {
                 self.steps = left;
                 Ok(())
             }
-            None => Err(Stop::defer(Reason::Limit, "the script takes too many steps")),
+            None => Err(Stop::defer(
+                Reason::Limit,
+                "the script takes too many steps",
+            )),
         }
     }
 
@@ -37,7 +40,10 @@ impl Budget {
                 self.bytes = left;
                 Ok(())
             }
-            None => Err(Stop::defer(Reason::Limit, "the script moves too many bytes")),
+            None => Err(Stop::defer(
+                Reason::Limit,
+                "the script moves too many bytes",
+            )),
         }
     }
 

@@ -98,7 +98,11 @@ impl Files<'_> {
             return Ok(Walked::Failed(Errno::Invalid));
         }
         let must_be_directory = path.ends_with(b"/") || path.ends_with(b"/.");
-        let follow = if must_be_directory { Follow::Links } else { follow };
+        let follow = if must_be_directory {
+            Follow::Links
+        } else {
+            follow
+        };
         let mut here = if path.starts_with(b"/") {
             GuestPath::root()
         } else {
@@ -272,7 +276,11 @@ impl Files<'_> {
     }
 
     /// Opens a file for writing, made if need be, and returns its path free of symbolic links; `None` is `/dev/null`.
-    pub(crate) fn open_for_writing(&mut self, path: &[u8], truncate: bool) -> Call<Option<GuestPath>> {
+    pub(crate) fn open_for_writing(
+        &mut self,
+        path: &[u8],
+        truncate: bool,
+    ) -> Call<Option<GuestPath>> {
         match self.walk(path, Follow::Links)? {
             Walked::Failed(errno) => Ok(Err(errno)),
             Walked::Missing(place) => {
@@ -331,7 +339,13 @@ impl Files<'_> {
 
     /// Writes a whole file anew beside the old one and renames it, as careful programs do: the old node keeps its bytes
     /// under its other names, links are replaced, and mode and owner are given.
-    pub(crate) fn replace(&mut self, path: &[u8], bytes: Vec<u8>, mode: u16, owner: (u32, u32)) -> Call<()> {
+    pub(crate) fn replace(
+        &mut self,
+        path: &[u8],
+        bytes: Vec<u8>,
+        mode: u16,
+        owner: (u32, u32),
+    ) -> Call<()> {
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.budget.object(size)?;
         self.budget.bytes(size)?;
@@ -362,7 +376,10 @@ impl Files<'_> {
     }
 
     pub(crate) fn put(&mut self, place: &GuestPath, node: DraftNode, mode: u16) -> Run<()> {
-        if RUNNING.iter().any(|directory| below(place.as_bytes(), directory)) {
+        if RUNNING
+            .iter()
+            .any(|directory| below(place.as_bytes(), directory))
+        {
             return Err(Stop::defer(
                 Reason::Running,
                 format!("writes {place}, which only a running system has"),
@@ -494,7 +511,11 @@ impl Files<'_> {
     }
 
     /// Changes the attributes of the node at `path`, which is free of symbolic links.
-    pub(crate) fn change(&mut self, path: &GuestPath, change: impl FnOnce(&mut Attributes)) -> Run<()> {
+    pub(crate) fn change(
+        &mut self,
+        path: &GuestPath,
+        change: impl FnOnce(&mut Attributes),
+    ) -> Run<()> {
         let found = self
             .direct(path)?
             .ok_or_else(|| Stop::defer(Reason::Guest, format!("{path} vanished")))?;

@@ -92,7 +92,7 @@ pub(crate) fn flaw(text: &[u8]) -> Option<&'static str> {
     if text.is_empty() {
         return Some("version string is empty");
     }
-    if text.iter().any(|byte| byte.is_ascii_whitespace()) {
+    if text.iter().any(u8::is_ascii_whitespace) {
         return Some("version string has embedded spaces");
     }
     let mut rest = text;
@@ -133,7 +133,15 @@ mod tests {
     #[test]
     fn versions_are_ordered_as_policy_says() {
         for pair in [
-            "1.0~rc1", "1.0", "1.0+deb12u1", "1.0a", "1.0-1", "1.0.1", "1.2", "1.10", "1:0.1",
+            "1.0~rc1",
+            "1.0",
+            "1.0+deb12u1",
+            "1.0a",
+            "1.0-1",
+            "1.0.1",
+            "1.2",
+            "1.10",
+            "1:0.1",
         ]
         .windows(2)
         {

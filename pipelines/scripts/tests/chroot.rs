@@ -2,6 +2,15 @@
 //! `DORMOUSE_SCRIPTS_DEBS` a folder of new packages, `DORMOUSE_SCRIPTS_CHROOT` says that this is root and may mount an
 //! overlay and execute the guest's scripts in a chroot. Every script that is interpreted must leave the same tree.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test may fail by panicking, prepares files of its own and asks programs of the host"
+)]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -14,9 +23,11 @@ use dormouse_filesystem::{Follow, NodeKind};
 use dormouse_overlay::{Draft, DraftNode};
 use dormouse_scripts::{Limits, Outcome, run};
 
-#[expect(clippy::disallowed_methods, reason = "the oracle is the guest itself")]
 fn program(name: &str, arguments: &[&std::ffi::OsStr]) -> std::process::Output {
-    std::process::Command::new(name).args(arguments).output().unwrap()
+    std::process::Command::new(name)
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 /// A writable view of a folder, in memory.
@@ -30,7 +41,15 @@ impl Copy {
         let at = |name: &str| base.path().join(name);
         std::fs::create_dir(at("memory")).unwrap();
         std::fs::create_dir(at("merged")).unwrap();
-        let done = program("mount", &["-t".as_ref(), "tmpfs".as_ref(), "none".as_ref(), at("memory").as_ref()]);
+        let done = program(
+            "mount",
+            &[
+                "-t".as_ref(),
+                "tmpfs".as_ref(),
+                "none".as_ref(),
+                at("memory").as_ref(),
+            ],
+        );
         assert!(done.status.success(), "{done:?}");
         std::fs::create_dir(at("memory/upper")).unwrap();
         std::fs::create_dir(at("memory/work")).unwrap();
@@ -43,7 +62,14 @@ impl Copy {
         let merged = at("merged");
         let done = program(
             "mount",
-            &["-t".as_ref(), "overlay".as_ref(), "none".as_ref(), "-o".as_ref(), options.as_ref(), merged.as_ref()],
+            &[
+                "-t".as_ref(),
+                "overlay".as_ref(),
+                "none".as_ref(),
+                "-o".as_ref(),
+                options.as_ref(),
+                merged.as_ref(),
+            ],
         );
         assert!(done.status.success(), "{done:?}");
         Self { base }
@@ -86,7 +112,12 @@ fn on_host(path: &Path) -> String {
         return "nothing".into();
     };
     let kind = metadata.file_type();
-    let owner = format!("{:o} {}:{}", metadata.permissions().mode() & 0o7777, metadata.uid(), metadata.gid());
+    let owner = format!(
+        "{:o} {}:{}",
+        metadata.permissions().mode() & 0o7777,
+        metadata.uid(),
+        metadata.gid()
+    );
     if kind.is_symlink() {
         format!("link to {}", std::fs::read_link(path).unwrap().display())
     } else if kind.is_dir() {
@@ -107,7 +138,10 @@ fn in_draft(draft: &Draft, path: &str) -> String {
         return "nothing".into();
     };
     let attributes = &found.attributes;
-    let owner = format!("{:o} {}:{}", attributes.mode, attributes.uid, attributes.gid);
+    let owner = format!(
+        "{:o} {}:{}",
+        attributes.mode, attributes.uid, attributes.gid
+    );
     match &found.node {
         DraftNode::Symlink(target) => format!("link to {}", String::from_utf8_lossy(target)),
         DraftNode::Directory => format!("directory {owner}"),
@@ -134,7 +168,6 @@ fn may_differ(path: &str) -> bool {
     .any(|part| path.starts_with(part))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the oracle is the guest itself")]
 fn in_chroot(copy: &Copy, step: &Step, file: &str) -> (i32, String) {
     let host = copy.merged().join(file.trim_start_matches('/'));
     std::fs::create_dir_all(host.parent().unwrap()).unwrap();
@@ -145,7 +178,10 @@ fn in_chroot(copy: &Copy, step: &Step, file: &str) -> (i32, String) {
         .arg(file)
         .args(&step.arguments)
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .env("HOME", "/root")
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("DPKG_MAINTSCRIPT_NAME", step.name.as_str())
@@ -186,7 +222,10 @@ fn interpreted_scripts_leave_what_the_guest_would() {
             continue;
         };
         compared += 1;
-        let same = world.packages.get(&step.package).and_then(|all| all.first());
+        let same = world
+            .packages
+            .get(&step.package)
+            .and_then(|all| all.first());
         let infix = match same {
             Some(package) if package.multi_arch_same => format!(":{}", step.architecture),
             _ => String::new(),
@@ -199,7 +238,10 @@ fn interpreted_scripts_leave_what_the_guest_would() {
         let copy = Copy::new(&root);
         let (status, said) = in_chroot(&copy, &step, &file);
         if status != 0 {
-            differences.push(format!("{} {}: the guest's own ends with {status}: {said}", step.package, step.phase));
+            differences.push(format!(
+                "{} {}: the guest's own ends with {status}: {said}",
+                step.package, step.phase
+            ));
             continue;
         }
         let mut paths = copy.touched();
@@ -225,8 +267,16 @@ fn interpreted_scripts_leave_what_the_guest_would() {
                 ));
             }
         }
-        println!("{} {}: {:?} {:?}", step.package, step.phase, done.commands, done.service_actions);
+        println!(
+            "{} {}: {:?} {:?}",
+            step.package, step.phase, done.commands, done.service_actions
+        );
     }
     println!("{compared} scripts compared");
-    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+    assert!(
+        differences.is_empty(),
+        "{} differences:\n{}",
+        differences.len(),
+        differences.join("\n")
+    );
 }

@@ -1,6 +1,15 @@
 //! Real maintainer scripts: those of the fixtures' packages, and by hand those of the folders named by
 //! `DORMOUSE_SCRIPTS_ROOT` (an unpacked guest) and `DORMOUSE_SCRIPTS_DEBS` (new packages for it).
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test may fail by panicking, prepares files of its own and asks programs of the host"
+)]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -57,7 +66,7 @@ impl Table {
 
 #[test]
 fn scripts_of_the_fixtures_are_interpreted() {
-    required(&["dpkg-deb"]);
+    required(&["dpkg-deb", "dpkg-maintscript-helper"]);
     let fixtures = std::env::var_os("DORMOUSE_FIXTURES").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures"),
         PathBuf::from,
@@ -68,7 +77,19 @@ fn scripts_of_the_fixtures_are_interpreted() {
         pairs.entry(folder).or_default().push(open(&deb));
     }
     assert!(pairs.len() >= 7, "the fixtures hold 7 pairs of packages");
-    let guest = Guests::plain().guest();
+    // The helper is a shell script, and is interpreted as the guest has it: here, as the host has it.
+    let mut guests = Guests::plain();
+    for path in [
+        "/usr/bin/dpkg-maintscript-helper",
+        "/usr/share/dpkg/sh/dpkg-error.sh",
+    ] {
+        let bytes = std::fs::read(path).unwrap();
+        guests
+            .tree
+            .file(path, &bytes)
+            .with(|metadata| metadata.mode = 0o755);
+    }
+    let guest = guests.guest();
     let world = common::world();
     let mut table = Table::default();
     for packages in pairs.values() {

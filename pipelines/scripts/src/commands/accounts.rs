@@ -9,7 +9,11 @@ pub(crate) fn records(shell: &mut Shell<'_>, path: &str) -> Run<Vec<Vec<Vec<u8>>
     Ok(text
         .split(|&byte| byte == b'\n')
         .filter(|line| !line.is_empty() && !line.starts_with(b"#"))
-        .map(|line| line.split(|&byte| byte == b':').map(<[u8]>::to_vec).collect())
+        .map(|line| {
+            line.split(|&byte| byte == b':')
+                .map(<[u8]>::to_vec)
+                .collect()
+        })
         .collect())
 }
 
@@ -163,7 +167,9 @@ pub(crate) fn id(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let mut groups = vec![gid.clone()];
     for group in records(shell, "/etc/group")? {
         let members = group.get(3).cloned().unwrap_or_default();
-        let is_member = members.split(|&byte| byte == b',').any(|member| member == name);
+        let is_member = members
+            .split(|&byte| byte == b',')
+            .any(|member| member == name);
         if let Some(other) = group.get(2)
             && is_member
             && !groups.contains(other)

@@ -56,7 +56,9 @@ fn settings(shell: &mut Shell<'_>) -> Run<Settings> {
         };
         let value = value.trim_matches('"');
         match name {
-            "FIRST_SYSTEM_UID" | "FIRST_SYSTEM_GID" => out.first = value.parse().unwrap_or(out.first),
+            "FIRST_SYSTEM_UID" | "FIRST_SYSTEM_GID" => {
+                out.first = value.parse().unwrap_or(out.first);
+            }
             "LAST_SYSTEM_UID" | "LAST_SYSTEM_GID" => out.last = value.parse().unwrap_or(out.last),
             "SYS_DIR_MODE" => {
                 out.home_mode = u16::from_str_radix(value, 8).unwrap_or(out.home_mode);
@@ -92,14 +94,18 @@ fn rewrite(shell: &mut Shell<'_>, path: &str, text: Vec<u8>) -> Run<()> {
     let owner = (attributes.uid, attributes.gid);
     let backup = format!("{path}-");
     for (path, bytes) in [(backup.as_str(), old), (path, text)] {
-        if shell.files.replace(path.as_bytes(), bytes, attributes.mode, owner)?.is_err() {
+        if shell
+            .files
+            .replace(path.as_bytes(), bytes, attributes.mode, owner)?
+            .is_err()
+        {
             return shell.usage(b"adduser", format!("{path} cannot be written"));
         }
     }
     Ok(())
 }
 
-fn append(shell: &mut Shell<'_>, path: &str, line: String) -> Run<()> {
+fn append(shell: &mut Shell<'_>, path: &str, line: &str) -> Run<()> {
     let mut text = shell.files.read(path.as_bytes())?.unwrap_or_default();
     if !text.is_empty() && !text.ends_with(b"\n") {
         text.push(b'\n');
@@ -110,13 +116,15 @@ fn append(shell: &mut Shell<'_>, path: &str, line: String) -> Run<()> {
 }
 
 fn make_group(shell: &mut Shell<'_>, name: &str, gid: u32) -> Run<()> {
-    append(shell, "/etc/group", format!("{name}:x:{gid}:"))?;
-    append(shell, "/etc/gshadow", format!("{name}:!::"))
+    append(shell, "/etc/group", &format!("{name}:x:{gid}:"))?;
+    append(shell, "/etc/gshadow", &format!("{name}:!::"))
 }
 
 fn is_good_name(name: &str) -> bool {
     let mut characters = name.chars();
-    characters.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
+    characters
+        .next()
+        .is_some_and(|c| c.is_ascii_lowercase() || c == '_')
         && characters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c))
         && name.len() <= 32
 }
@@ -125,7 +133,10 @@ pub(crate) fn adduser(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let command = words.first().cloned().unwrap_or_default();
     let arguments = arguments::read(shell, words, &ADDUSER)?;
     if "uifLC".chars().any(|letter| arguments.has(letter)) {
-        return shell.usage(&command, "given numbers, ranges and settings are not interpreted");
+        return shell.usage(
+            &command,
+            "given numbers, ranges and settings are not interpreted",
+        );
     }
     let names: Vec<String> = arguments
         .operands
@@ -239,9 +250,18 @@ fn system_user(shell: &mut Shell<'_>, wanted: &Wanted, settings: &Settings) -> R
         None => return Ok(1),
     };
     let day = shell.files.now.seconds.div_euclid(86_400);
-    let Wanted { home, shell: login, gecos, .. } = wanted;
-    append(shell, "/etc/passwd", format!("{name}:x:{uid}:{gid}:{gecos}:{home}:{login}"))?;
-    append(shell, "/etc/shadow", format!("{name}:!:{day}::::::"))?;
+    let Wanted {
+        home,
+        shell: login,
+        gecos,
+        ..
+    } = wanted;
+    append(
+        shell,
+        "/etc/passwd",
+        &format!("{name}:x:{uid}:{gid}:{gecos}:{home}:{login}"),
+    )?;
+    append(shell, "/etc/shadow", &format!("{name}:!:{day}::::::"))?;
     let nowhere = home.trim_start_matches('/').split('/').next() == Some("nonexistent");
     if wanted.make_home && !nowhere && !shell.files.exists(home.as_bytes(), Follow::Links)? {
         if make::make_parents(shell, home.as_bytes(), 0o755, Some(settings.home_mode))?.is_err() {
@@ -265,8 +285,12 @@ fn add_member(shell: &mut Shell<'_>, path: &str, group: &str, user: &str) -> Run
         out.extend_from_slice(line);
         let mut fields = line.split(|&byte| byte == b':');
         let mine = fields.next() == Some(group.as_bytes());
-        let members = fields.last().unwrap_or_default();
-        if mine && !members.split(|&byte| byte == b',').any(|member| member == user.as_bytes()) {
+        let members = fields.next_back().unwrap_or_default();
+        if mine
+            && !members
+                .split(|&byte| byte == b',')
+                .any(|member| member == user.as_bytes())
+        {
             if !members.is_empty() {
                 out.push(b',');
             }
@@ -312,7 +336,9 @@ pub(crate) fn usermod(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let [user] = arguments.operands.as_slice() else {
         return shell.usage(b"usermod", "one user is interpreted");
     };
-    if "ulLUmpe".chars().any(|letter| arguments.has(letter)) || (arguments.has('G') && !arguments.has('a')) {
+    if "ulLUmpe".chars().any(|letter| arguments.has(letter))
+        || (arguments.has('G') && !arguments.has('a'))
+    {
         return shell.usage(b"usermod", "the options are not interpreted");
     }
     if accounts::passwd(shell, user)?.is_none() {
@@ -349,7 +375,10 @@ pub(crate) fn usermod(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let text = shell.files.read(b"/etc/passwd")?.unwrap_or_default();
     let mut out = Vec::new();
     for line in lines(&text) {
-        let mut fields: Vec<Vec<u8>> = line.split(|&byte| byte == b':').map(<[u8]>::to_vec).collect();
+        let mut fields: Vec<Vec<u8>> = line
+            .split(|&byte| byte == b':')
+            .map(<[u8]>::to_vec)
+            .collect();
         if fields.first() == Some(user) {
             for (index, value) in &changes {
                 if let Some(place) = fields.get_mut(*index) {

@@ -64,12 +64,13 @@ impl Arguments {
 
 /// Whether a short option takes no argument, one, or an attached one.
 fn takes(spec: &Spec, letter: char) -> Option<char> {
-    let at = spec.short.find(letter).filter(|_| letter != ':' && letter != '?')?;
+    let at = spec
+        .short
+        .find(letter)
+        .filter(|_| letter != ':' && letter != '?')?;
     let after = spec.short.get(at.checked_add(letter.len_utf8())?..)?;
-    Some(match after.chars().next() {
-        Some(mark @ (':' | '?')) => mark,
-        _ => ' ',
-    })
+    let mark = after.chars().next();
+    Some(mark.filter(|mark| ":?".contains(*mark)).unwrap_or(' '))
 }
 
 /// Reads `words`, of which the first is the command's name.
@@ -90,13 +91,17 @@ pub(crate) fn read(shell: &Shell<'_>, words: &[Vec<u8>], spec: &Spec) -> Run<Arg
                 ),
                 None => (long, None),
             };
-            let known = spec.long.iter().find(|(known, _)| {
-                known.trim_end_matches(['=', '?']).as_bytes() == long
-            });
+            let known = spec
+                .long
+                .iter()
+                .find(|(known, _)| known.trim_end_matches(['=', '?']).as_bytes() == long);
             let Some(&(known, letter)) = known else {
                 return shell.usage(
                     &name,
-                    format!("the option --{} is not interpreted", String::from_utf8_lossy(long)),
+                    format!(
+                        "the option --{} is not interpreted",
+                        String::from_utf8_lossy(long)
+                    ),
                 );
             };
             let value = if known.ends_with('=') {

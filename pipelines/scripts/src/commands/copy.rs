@@ -9,12 +9,11 @@ use crate::files::{Call, Errno, attempt, trim_slashes};
 use crate::shell::Shell;
 use crate::stop::Run;
 
+/// A source and where it goes.
+type Move = (Vec<u8>, Vec<u8>);
+
 /// Where each source goes: into a directory, or to the one destination.
-fn targets(
-    shell: &mut Shell<'_>,
-    command: &[u8],
-    arguments: &Arguments,
-) -> Run<Option<Vec<(Vec<u8>, Vec<u8>)>>> {
+fn targets(shell: &mut Shell<'_>, command: &[u8], arguments: &Arguments) -> Run<Option<Vec<Move>>> {
     let mut sources = arguments.operands.clone();
     let (destination, into) = match arguments.value('t') {
         Some(folder) => (folder.to_vec(), true),
@@ -110,7 +109,10 @@ pub(crate) fn cp(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         if letter != 'A' {
             continue;
         }
-        for part in value.unwrap_or(b"mode,ownership,timestamps").split(|&byte| byte == b',') {
+        for part in value
+            .unwrap_or(b"mode,ownership,timestamps")
+            .split(|&byte| byte == b',')
+        {
             match part {
                 b"all" => {
                     keep = Keep {

@@ -51,7 +51,10 @@ pub(crate) fn sum(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         };
         match bytes {
             Ok(bytes) => {
-                if path.iter().any(|byte| matches!(byte, b'\n' | b'\\' | b'\r')) {
+                if path
+                    .iter()
+                    .any(|byte| matches!(byte, b'\n' | b'\\' | b'\r'))
+                {
                     return shell.usage(&name, "the file's name would be escaped");
                 }
                 let line = [digest(&bytes).as_bytes(), &[b' ', mark], &path, b"\n"].concat();

@@ -122,7 +122,9 @@ pub(crate) fn dpkg_divert(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> 
         for diversion in diversions {
             let all = [&diversion.from, &diversion.to, &diversion.package];
             let fits = patterns.is_empty()
-                || patterns.iter().any(|pattern| all.iter().any(|text| pattern.matches(text)));
+                || patterns
+                    .iter()
+                    .any(|pattern| all.iter().any(|text| pattern.matches(text)));
             if fits {
                 let line = [&describe(&diversion)[..], b"\n"].concat();
                 shell.out(&line)?;
@@ -134,9 +136,14 @@ pub(crate) fn dpkg_divert(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> 
         return shell.usage(b"dpkg-divert", "one file is interpreted");
     };
     if !file.starts_with(b"/") || test {
-        return shell.usage(b"dpkg-divert", "--test and relative paths are not interpreted");
+        return shell.usage(
+            b"dpkg-divert",
+            "--test and relative paths are not interpreted",
+        );
     }
-    let known = diversions.iter().position(|diversion| diversion.from == *file);
+    let known = diversions
+        .iter()
+        .position(|diversion| diversion.from == *file);
     match action {
         Action::TrueName => {
             let name = known
@@ -176,9 +183,9 @@ pub(crate) fn dpkg_divert(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> 
                 shell.complain(b"dpkg-divert: error", "the diversion clashes with another")?;
                 return Ok(2);
             }
-            let clash = diversions.iter().any(|other| {
-                other.to == new.from || other.from == new.to || other.to == new.to
-            });
+            let clash = diversions
+                .iter()
+                .any(|other| other.to == new.from || other.from == new.to || other.to == new.to);
             if clash || shell.files.is_directory(file)? {
                 shell.complain(b"dpkg-divert: error", "the diversion clashes with another")?;
                 return Ok(2);
@@ -199,8 +206,8 @@ pub(crate) fn dpkg_divert(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> 
         Action::Remove => {
             let Some(at) = known else {
                 if !quiet {
-                    let text = format!("No diversion '{}', none removed.\n", String::from_utf8_lossy(file));
-                    shell.out(text.as_bytes())?;
+                    let what = wanted(file, target.as_deref(), &package);
+                    shell.out(&[b"No diversion '", &what[..], b"', none removed.\n"].concat())?;
                 }
                 return Ok(0);
             };
@@ -228,7 +235,13 @@ pub(crate) fn dpkg_divert(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> 
 
 fn describe(diversion: &Diversion) -> Vec<u8> {
     if diversion.package == b":" {
-        [b"local diversion of ", &diversion.from[..], b" to ", &diversion.to].concat()
+        [
+            b"local diversion of ",
+            &diversion.from[..],
+            b" to ",
+            &diversion.to,
+        ]
+        .concat()
     } else {
         [
             b"diversion of ",
@@ -240,6 +253,25 @@ fn describe(diversion: &Diversion) -> Vec<u8> {
         ]
         .concat()
     }
+}
+
+/// A diversion as far as the call describes it.
+fn wanted(file: &[u8], target: Option<&[u8]>, package: &[u8]) -> Vec<u8> {
+    let mut out = if package == b":" {
+        b"local diversion of ".to_vec()
+    } else {
+        b"diversion of ".to_vec()
+    };
+    out.extend_from_slice(file);
+    if let Some(target) = target {
+        out.extend_from_slice(b" to ");
+        out.extend_from_slice(target);
+    }
+    if package != b":" {
+        out.extend_from_slice(b" by ");
+        out.extend_from_slice(package);
+    }
+    out
 }
 
 /// Whether the diverting package itself has the file.
@@ -269,7 +301,10 @@ fn move_file(shell: &mut Shell<'_>, from: &[u8], to: &[u8]) -> Run<Option<i32>> 
         return Ok(None);
     }
     if shell.files.exists(to, Follow::No)? {
-        shell.complain(b"dpkg-divert: error", "rename involves overwriting a different file")?;
+        shell.complain(
+            b"dpkg-divert: error",
+            "rename involves overwriting a different file",
+        )?;
         return Ok(Some(2));
     }
     if shell.files.rename(from, to)?.is_err() {

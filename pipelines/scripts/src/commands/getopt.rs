@@ -27,7 +27,9 @@ fn known_short(spec: &[u8]) -> Vec<Known> {
 fn known_long(spec: &[u8], out: &mut Vec<Known>) {
     for name in spec.split(|byte| b", \t\n".contains(byte)) {
         let colons = name.iter().rev().take_while(|&&byte| byte == b':').count();
-        let name = name.get(..name.len().saturating_sub(colons)).unwrap_or_default();
+        let name = name
+            .get(..name.len().saturating_sub(colons))
+            .unwrap_or_default();
         if !name.is_empty() {
             out.push(Known {
                 name: name.to_vec(),
@@ -68,10 +70,16 @@ pub(crate) fn getopt(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             b"-T" | b"--test" => return Ok(4),
             b"-o" | b"--options" => short = attached.or_else(|| rest.next().cloned()),
             b"-l" | b"--long" | b"--longoptions" => {
-                let spec = attached.or_else(|| rest.next().cloned()).unwrap_or_default();
+                let spec = attached
+                    .or_else(|| rest.next().cloned())
+                    .unwrap_or_default();
                 known_long(&spec, &mut long);
             }
-            b"-n" | b"--name" => program = attached.or_else(|| rest.next().cloned()).unwrap_or_default(),
+            b"-n" | b"--name" => {
+                program = attached
+                    .or_else(|| rest.next().cloned())
+                    .unwrap_or_default();
+            }
             b"--" => {
                 given.extend(rest.by_ref().cloned());
                 break;
@@ -86,7 +94,11 @@ pub(crate) fn getopt(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         return shell.usage(b"getopt", "the options are missing");
     };
     let in_order = short_spec.first() == Some(&b'+')
-        || shell.environment.variables.get(b"POSIXLY_CORRECT").is_some();
+        || shell
+            .environment
+            .variables
+            .get(b"POSIXLY_CORRECT")
+            .is_some();
     if short_spec.first() == Some(&b'-') || short_spec.first() == Some(&b':') {
         return shell.usage(b"getopt", "the mode is not interpreted");
     }

@@ -90,9 +90,8 @@ impl Matcher {
 }
 
 fn is_word(line: &[u8], begin: usize, end: usize) -> bool {
-    let word = |byte: Option<&u8>| {
-        byte.is_some_and(|&byte| byte == b'_' || byte.is_ascii_alphanumeric())
-    };
+    let word =
+        |byte: Option<&u8>| byte.is_some_and(|&byte| byte == b'_' || byte.is_ascii_alphanumeric());
     let before = begin.checked_sub(1).and_then(|before| line.get(before));
     !word(before) && !word(line.get(end))
 }
@@ -153,7 +152,11 @@ pub(crate) fn grep(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
                     (true, Syntax::Basic) => [b"^\\(", &pattern[..], b"\\)$"].concat(),
                     (true, Syntax::Extended) => [b"^(", &pattern[..], b")$"].concat(),
                 };
-                if whole_line && pattern.windows(2).any(|two| matches!(two, [b'\\', b'1'..=b'9'])) {
+                if whole_line
+                    && pattern
+                        .windows(2)
+                        .any(|two| matches!(two, [b'\\', b'1'..=b'9']))
+                {
                     return shell.usage(&name, "-x with back references is not interpreted");
                 }
                 Regex::new(&anchored, syntax, ignore, false)
@@ -224,7 +227,12 @@ pub(crate) fn grep(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
                 }
             },
         };
-        if text.contains(&0) && !arguments.has('a') && !arguments.has('q') && !arguments.has('l') && !arguments.has('c') {
+        if text.contains(&0)
+            && !arguments.has('a')
+            && !arguments.has('q')
+            && !arguments.has('l')
+            && !arguments.has('c')
+        {
             return shell.usage(&name, "prints from a binary file");
         }
         let mut count = 0_u64;
@@ -297,9 +305,5 @@ pub(crate) fn grep(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         }
         shell.out(&out)?;
     }
-    Ok(if failed {
-        2
-    } else {
-        i32::from(!selected)
-    })
+    Ok(if failed { 2 } else { i32::from(!selected) })
 }

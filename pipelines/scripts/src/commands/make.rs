@@ -157,7 +157,9 @@ pub(crate) fn touch(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             continue;
         }
         let time = time.unwrap_or(shell.files.now);
-        shell.files.change(&found, |attributes| attributes.mtime = time)?;
+        shell
+            .files
+            .change(&found, |attributes| attributes.mtime = time)?;
     }
     Ok(status)
 }
@@ -178,14 +180,19 @@ const MKTEMP: Spec = Spec {
 pub(crate) fn mktemp(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let arguments = arguments::read(shell, words, &MKTEMP)?;
     let template = arguments.operand(0).unwrap_or(b"tmp.XXXXXXXXXX").to_vec();
-    let folder: Option<Vec<u8>> = if let Some(folder) = arguments.value('p').or(arguments.value('T')) {
-        Some(folder.to_vec())
-    } else if arguments.has('t') || arguments.has('T') || arguments.operands.is_empty() {
-        let folder = shell.environment.variables.get(b"TMPDIR").unwrap_or(b"/tmp");
-        Some(folder.to_vec())
-    } else {
-        None
-    };
+    let folder: Option<Vec<u8>> =
+        if let Some(folder) = arguments.value('p').or(arguments.value('T')) {
+            Some(folder.to_vec())
+        } else if arguments.has('t') || arguments.has('T') || arguments.operands.is_empty() {
+            let folder = shell
+                .environment
+                .variables
+                .get(b"TMPDIR")
+                .unwrap_or(b"/tmp");
+            Some(folder.to_vec())
+        } else {
+            None
+        };
     let end = template
         .iter()
         .rposition(|&byte| byte == b'X')
@@ -333,7 +340,8 @@ pub(crate) fn install(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         };
         if arguments.has('D')
             && let Some(at) = target.iter().rposition(|&byte| byte == b'/')
-            && let Err(errno) = make_parents(shell, target.get(..at).unwrap_or_default(), 0o755, None)?
+            && let Err(errno) =
+                make_parents(shell, target.get(..at).unwrap_or_default(), 0o755, None)?
         {
             shell.complain(b"install", format!("cannot create directory: {errno}"))?;
             return Ok(1);
@@ -356,8 +364,15 @@ pub(crate) fn install(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             shell.complain(b"install", "cannot overwrite directory")?;
             return Ok(1);
         }
-        if let Err(errno) = shell.files.replace(&target, bytes, mode, (owned.0, owned.1.unwrap_or(0)))? {
-            let text = format!("cannot create '{}': {errno}", String::from_utf8_lossy(&target));
+        if let Err(errno) =
+            shell
+                .files
+                .replace(&target, bytes, mode, (owned.0, owned.1.unwrap_or(0)))?
+        {
+            let text = format!(
+                "cannot create '{}': {errno}",
+                String::from_utf8_lossy(&target)
+            );
             shell.complain(b"install", text)?;
             return Ok(1);
         }
@@ -366,7 +381,9 @@ pub(crate) fn install(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             && let Ok(place) = shell.files.place(&target)?
         {
             let time = found.attributes.mtime;
-            shell.files.change(&place, |attributes| attributes.mtime = time)?;
+            shell
+                .files
+                .change(&place, |attributes| attributes.mtime = time)?;
         }
     }
     Ok(0)

@@ -21,10 +21,12 @@ mod python;
 mod remove;
 mod sed;
 mod services;
+mod sort;
 mod stat;
 mod statoverride;
 mod text;
 mod tmpfiles;
+mod tr;
 mod xargs;
 
 use crate::shell::Shell;
@@ -103,7 +105,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("sh", process::sh),
     ("sha256sum", digest::sum),
     ("sleep", process::succeed),
-    ("sort", text::sort),
+    ("sort", sort::sort),
     ("ss", process::ss),
     ("stat", stat::stat),
     ("sync", process::succeed),
@@ -116,7 +118,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("tempfile", make::tempfile),
     ("test", process::builtin),
     ("touch", make::touch),
-    ("tr", text::tr),
+    ("tr", tr::tr),
     ("true", process::succeed),
     ("uname", process::uname),
     ("uniq", text::uniq),

@@ -13,7 +13,9 @@ use crate::stop::Run;
 pub(crate) fn apply(text: &[u8], mode: u16, directory: bool, umask: u16) -> Option<u16> {
     let text = std::str::from_utf8(text).ok()?;
     if text.starts_with(|c: char| c.is_ascii_digit()) {
-        let value = u16::from_str_radix(text, 8).ok().filter(|&value| value <= 0o7777)?;
+        let value = u16::from_str_radix(text, 8)
+            .ok()
+            .filter(|&value| value <= 0o7777)?;
         let kept = if directory && text.len() < 5 {
             mode & 0o6000
         } else {
@@ -236,7 +238,9 @@ pub(crate) fn chmod(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             let Some(new) = apply(&mode, found.attributes.mode, directory, umask) else {
                 continue;
             };
-            shell.files.change(&found.path, |attributes| attributes.mode = new)?;
+            shell
+                .files
+                .change(&found.path, |attributes| attributes.mode = new)?;
         }
     }
     Ok(status)

@@ -14,7 +14,10 @@ pub(crate) fn base(path: &[u8]) -> &[u8] {
     if trimmed == b"/" {
         return trimmed;
     }
-    trimmed.rsplit(|&byte| byte == b'/').next().unwrap_or(trimmed)
+    trimmed
+        .rsplit(|&byte| byte == b'/')
+        .next()
+        .unwrap_or(trimmed)
 }
 
 /// What is before the last component of a path.

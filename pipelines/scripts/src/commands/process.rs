@@ -17,7 +17,10 @@ pub(crate) fn echo(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         newline = false;
         rest = rest.get(1..).unwrap_or_default();
     }
-    if rest.first().is_some_and(|first| matches!(first.as_slice(), b"-e" | b"-E" | b"-n" | b"-ne" | b"-en")) {
+    if rest
+        .first()
+        .is_some_and(|first| matches!(first.as_slice(), b"-e" | b"-E" | b"-n" | b"-ne" | b"-en"))
+    {
         return shell.usage(b"echo", "-e is not interpreted");
     }
     let mut out = rest.join(&b' ');
@@ -51,7 +54,10 @@ pub(crate) fn ss(shell: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
 /// Clients such as `mysqladmin`: no server answers.
 pub(crate) fn no_server(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let name = words.first().cloned().unwrap_or_default();
-    if !words.iter().any(|word| word == b"ping" || word == b"shutdown") {
+    if !words
+        .iter()
+        .any(|word| word == b"ping" || word == b"shutdown")
+    {
         return shell.refuse(Reason::Running, &name, "asks a server that is not running");
     }
     shell.complain(&name, "connect to server failed")?;
@@ -91,7 +97,11 @@ pub(crate) fn df(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let percent = used.saturating_mul(100).div_ceil(total.max(1));
     let line = format!(
         "Filesystem     1024-blocks    Used Available Capacity Mounted on\n{} {total} {used} {free} {percent}% {}\n",
-        if mount.volume.is_empty() { "/dev/root" } else { &mount.volume },
+        if mount.volume.is_empty() {
+            "/dev/root"
+        } else {
+            &mount.volume
+        },
         mount.at
     );
     shell.out(line.as_bytes())?;
@@ -125,7 +135,11 @@ pub(crate) fn uname(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
 
 pub(crate) fn hostname(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let _ = words;
-    shell.refuse(Reason::Running, b"hostname", "asks for the name of the running system")
+    shell.refuse(
+        Reason::Running,
+        b"hostname",
+        "asks for the name of the running system",
+    )
 }
 
 /// `sh -c command [name [argument...]]`, or a script of the guest.
@@ -146,11 +160,16 @@ pub(crate) fn sh(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         return shell.usage(&name, "the options are not interpreted");
     }
     let Some(first) = rest.first().cloned() else {
-        return shell.usage(&name, "commands from the standard input are not interpreted");
+        return shell.usage(
+            &name,
+            "commands from the standard input are not interpreted",
+        );
     };
     if !from_text {
         return match shell.files.read(&first)? {
-            Ok(content) => shell.guest_script(&first, &content, rest, crate::dialect_of(&name), &letters),
+            Ok(content) => {
+                shell.guest_script(&first, &content, rest, crate::dialect_of(&name), &letters)
+            }
             Err(_) => Ok(127),
         };
     }
@@ -159,7 +178,13 @@ pub(crate) fn sh(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         _ => vec![name.clone()],
     };
     let zero = arguments.first().cloned().unwrap_or_default();
-    shell.guest_script(&zero, &first, &arguments, crate::dialect_of(&name), &letters)
+    shell.guest_script(
+        &zero,
+        &first,
+        &arguments,
+        crate::dialect_of(&name),
+        &letters,
+    )
 }
 
 const SEQ: Spec = Spec {
@@ -172,7 +197,10 @@ pub(crate) fn seq(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let arguments = arguments::read(shell, words, &SEQ)?;
     let mut numbers: Vec<i64> = Vec::new();
     for text in &arguments.operands {
-        match std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()) {
+        match std::str::from_utf8(text)
+            .ok()
+            .and_then(|text| text.parse().ok())
+        {
             Some(number) => numbers.push(number),
             None => return shell.usage(b"seq", "only integers are interpreted"),
         }
@@ -227,7 +255,10 @@ pub(crate) fn run_parts(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     };
     let arguments = arguments::read(shell, words, &RUN_PARTS)?;
     if arguments.has('L') || arguments.has('x') || arguments.has('R') {
-        return shell.usage(b"run-parts", "--lsbsysinit, --regex and --reverse are not interpreted");
+        return shell.usage(
+            b"run-parts",
+            "--lsbsysinit, --regex and --reverse are not interpreted",
+        );
     }
     let [folder] = arguments.operands.as_slice() else {
         return shell.usage(b"run-parts", "one directory is interpreted");
@@ -242,11 +273,17 @@ pub(crate) fn run_parts(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     };
     let mut status = 0;
     for name in names {
-        if !name.iter().all(|&byte| byte == b'_' || byte == b'-' || byte.is_ascii_alphanumeric()) {
+        if !name
+            .iter()
+            .all(|&byte| byte == b'_' || byte == b'-' || byte.is_ascii_alphanumeric())
+        {
             continue;
         }
         let path = [&folder[..], b"/", &name].concat();
-        let Some(found) = shell.files.look(&path, dormouse_filesystem::Follow::Links)? else {
+        let Some(found) = shell
+            .files
+            .look(&path, dormouse_filesystem::Follow::Links)?
+        else {
             continue;
         };
         if found.node.kind() != dormouse_filesystem::NodeKind::File {

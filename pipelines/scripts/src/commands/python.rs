@@ -16,7 +16,10 @@ pub(crate) fn py3clean(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         return shell.usage(b"py3clean", "the package is not installed");
     }
     for line in lines(&list) {
-        let Some(stem) = line.strip_suffix(b".py").filter(|stem| stem.starts_with(b"/")) else {
+        let Some(stem) = line
+            .strip_suffix(b".py")
+            .filter(|stem| stem.starts_with(b"/"))
+        else {
             continue;
         };
         let at = stem.iter().rposition(|&byte| byte == b'/').unwrap_or(0);

@@ -134,8 +134,10 @@ pub(crate) fn rmdir(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
                 Ok(()) => {}
                 Err(Errno::NotEmpty) if arguments.has('i') => break,
                 Err(errno) => {
-                    let text =
-                        format!("failed to remove '{}': {errno}", String::from_utf8_lossy(path));
+                    let text = format!(
+                        "failed to remove '{}': {errno}",
+                        String::from_utf8_lossy(path)
+                    );
                     shell.complain(b"rmdir", text)?;
                     status = 1;
                     break;

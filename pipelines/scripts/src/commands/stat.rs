@@ -63,7 +63,9 @@ pub(crate) fn stat(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
                     }
                     _ => return shell.usage(b"stat", "%s of what is no file"),
                 },
-                Some(b'Y') => out.extend_from_slice(attributes.mtime.seconds.to_string().as_bytes()),
+                Some(b'Y') => {
+                    out.extend_from_slice(attributes.mtime.seconds.to_string().as_bytes());
+                }
                 Some(b'%') => out.push(b'%'),
                 _ => return shell.usage(b"stat", "the format is not interpreted"),
             }
@@ -228,7 +230,11 @@ impl Expression<'_, '_, '_> {
         let truth = |answer: bool| Some(if answer { b"1".to_vec() } else { b"0".to_vec() });
         Ok(match operator {
             b"|" => Some(if is_null(left) {
-                if is_null(right) { b"0".to_vec() } else { right.to_vec() }
+                if is_null(right) {
+                    b"0".to_vec()
+                } else {
+                    right.to_vec()
+                }
             } else {
                 left.to_vec()
             }),
@@ -285,7 +291,11 @@ impl Expression<'_, '_, '_> {
                 .unwrap_or_default()
                 .to_vec(),
             Some(captures) => {
-                let end = captures.first().copied().flatten().map_or(0, |(_, end)| end);
+                let end = captures
+                    .first()
+                    .copied()
+                    .flatten()
+                    .map_or(0, |(_, end)| end);
                 end.to_string().into_bytes()
             }
         })
@@ -315,9 +325,9 @@ impl Expression<'_, '_, '_> {
                 self.at = self.at.saturating_add(1);
                 Ok(Some(text.to_string().into_bytes()))
             }
-            b"match" | b"substr" | b"index" if self.words.len() > self.at => {
-                self.shell.usage(b"expr", "match, substr and index are not interpreted")
-            }
+            b"match" | b"substr" | b"index" if self.words.len() > self.at => self
+                .shell
+                .usage(b"expr", "match, substr and index are not interpreted"),
             _ => Ok(Some(word)),
         }
     }

@@ -20,7 +20,17 @@ struct Override {
 
 impl Override {
     fn line(&self) -> Vec<u8> {
-        [&self.user[..], b" ", &self.group, b" ", &self.mode, b" ", &self.path, b"\n"].concat()
+        [
+            &self.user[..],
+            b" ",
+            &self.group,
+            b" ",
+            &self.mode,
+            b" ",
+            &self.path,
+            b"\n",
+        ]
+        .concat()
     }
 }
 
@@ -54,8 +64,14 @@ fn write(shell: &mut Shell<'_>, file: &[u8], overrides: &[Override]) -> Run<()> 
     Ok(())
 }
 
+/// A path without trailing slashes, made absolute as dpkg makes it.
 fn normal(path: &[u8]) -> Vec<u8> {
-    crate::files::trim_slashes(path).to_vec()
+    let trimmed = crate::files::trim_slashes(path);
+    if trimmed.starts_with(b"/") {
+        trimmed.to_vec()
+    } else {
+        [b"/", trimmed].concat()
+    }
 }
 
 pub(crate) fn dpkg_statoverride(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
@@ -67,13 +83,19 @@ pub(crate) fn dpkg_statoverride(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run
         match word.as_slice() {
             b"--add" | b"--remove" | b"--list" => action = Some(word.clone()),
             b"--update" => update = true,
-            b"--force" | b"--force-all" | b"--force-statoverride-add" | b"--force-statoverride-remove" => {
+            b"--force"
+            | b"--force-all"
+            | b"--force-statoverride-add"
+            | b"--force-statoverride-remove" => {
                 force = true;
             }
             b"--quiet" => quiet = true,
             b"--admindir" => admin = rest.next().cloned().unwrap_or_default(),
             word if word.starts_with(b"--admindir=") => {
-                admin = word.get(b"--admindir=".len()..).unwrap_or_default().to_vec();
+                admin = word
+                    .get(b"--admindir=".len()..)
+                    .unwrap_or_default()
+                    .to_vec();
             }
             word if word.starts_with(b"--") => {
                 return shell.usage(b"dpkg-statoverride", "the option is not interpreted");
@@ -85,11 +107,16 @@ pub(crate) fn dpkg_statoverride(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run
     let mut overrides = read(shell, &file)?;
     match (action.as_deref(), operands.as_slice()) {
         (Some(b"--list"), patterns) => {
-            let patterns: Vec<Pattern> = patterns.iter().map(|text| Pattern::plain(&normal(text))).collect();
+            let patterns: Vec<Pattern> = patterns
+                .iter()
+                .map(|text| Pattern::plain(&normal(text)))
+                .collect();
             let mut status = 1;
             let mut out = Vec::new();
             for known in &overrides {
-                if patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(&known.path)) {
+                if patterns.is_empty()
+                    || patterns.iter().any(|pattern| pattern.matches(&known.path))
+                {
                     out.extend(known.line());
                     status = 0;
                 }
@@ -99,14 +126,13 @@ pub(crate) fn dpkg_statoverride(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run
         }
         (Some(b"--add"), [user, group, mode, path]) => {
             let path = normal(path);
-            if !path.starts_with(b"/") {
-                shell.complain(b"dpkg-statoverride: error", "path is not absolute")?;
-                return Ok(2);
-            }
             let known = overrides.iter().position(|known| known.path == path);
             if let Some(known) = known {
                 if !force {
-                    shell.complain(b"dpkg-statoverride: error", "an override already exists; aborting")?;
+                    shell.complain(
+                        b"dpkg-statoverride: error",
+                        "an override already exists; aborting",
+                    )?;
                     return Ok(2);
                 }
                 overrides.remove(known);
@@ -121,7 +147,11 @@ pub(crate) fn dpkg_statoverride(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run
                 match mode::owner(shell, &[prefix.as_bytes(), text].concat())? {
                     Ok(found) => {
                         owner.uid = owner.uid.or(found.uid);
-                        owner.gid = if prefix.is_empty() { owner.gid } else { found.gid };
+                        owner.gid = if prefix.is_empty() {
+                            owner.gid
+                        } else {
+                            found.gid
+                        };
                     }
                     Err(why) => {
                         shell.complain(b"dpkg-statoverride: error", why)?;
@@ -137,7 +167,10 @@ pub(crate) fn dpkg_statoverride(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run
                         attributes.mode = bits;
                     })?,
                     None if !quiet => {
-                        shell.complain(b"dpkg-statoverride: warning", "--update given but the path does not exist")?;
+                        shell.complain(
+                            b"dpkg-statoverride: warning",
+                            "--update given but the path does not exist",
+                        )?;
                     }
                     None => {}
                 }

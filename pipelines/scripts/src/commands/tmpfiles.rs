@@ -37,9 +37,14 @@ fn fields(line: &[u8]) -> Option<Vec<Vec<u8>>> {
 
 /// The files that a name means: a path, or the first of that name in the folders; without a name all of them.
 fn files(shell: &mut Shell<'_>, kind: &str, names: &[Vec<u8>]) -> Run<Vec<Vec<u8>>> {
-    let folders = [format!("/etc/{kind}.d"), format!("/run/{kind}.d"), format!("/usr/lib/{kind}.d")];
+    let folders = [
+        format!("/etc/{kind}.d"),
+        format!("/run/{kind}.d"),
+        format!("/usr/lib/{kind}.d"),
+    ];
     if names.is_empty() {
-        let mut all: std::collections::BTreeMap<Vec<u8>, Vec<u8>> = std::collections::BTreeMap::new();
+        let mut all: std::collections::BTreeMap<Vec<u8>, Vec<u8>> =
+            std::collections::BTreeMap::new();
         for folder in folders.iter().rev() {
             for name in shell.files.list(folder.as_bytes())?.unwrap_or_default() {
                 if name.ends_with(b".conf") {
@@ -80,12 +85,14 @@ pub(crate) fn systemd_tmpfiles(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<
         }
     }
     if !create || names.is_empty() {
-        return shell.usage(b"systemd-tmpfiles", "only --create of named files is interpreted");
+        return shell.usage(
+            b"systemd-tmpfiles",
+            "only --create of named files is interpreted",
+        );
     }
     for file in files(shell, "tmpfiles", &names)? {
-        let text = match shell.files.read(&file)? {
-            Ok(text) => text,
-            Err(_) => continue,
+        let Ok(text) = shell.files.read(&file)? else {
+            continue;
         };
         for line in lines(&text) {
             let line = line.trim_ascii();
@@ -163,7 +170,11 @@ fn create_one(shell: &mut Shell<'_>, fields: &[Vec<u8>]) -> Run<()> {
         }
     }
     let argument = fields.get(6..).unwrap_or_default().join(&b' ');
-    let default = if matches!(letter, b'f' | b'F') { 0o644 } else { 0o755 };
+    let default = if matches!(letter, b'f' | b'F') {
+        0o644
+    } else {
+        0o755
+    };
     match letter {
         b'd' | b'D' | b'v' | b'q' | b'Q' | b'e' => {
             if letter == b'e' && !shell.files.is_directory(&path)? {
@@ -215,7 +226,10 @@ fn create_one(shell: &mut Shell<'_>, fields: &[Vec<u8>]) -> Run<()> {
                 return shell.usage(b"systemd-tmpfiles", "a pattern is not interpreted");
             }
             if letter == b'Z' && mode.is_some() {
-                return shell.usage(b"systemd-tmpfiles", "modes of whole trees are not interpreted");
+                return shell.usage(
+                    b"systemd-tmpfiles",
+                    "modes of whole trees are not interpreted",
+                );
             }
             if !shell.files.exists(&path, Follow::No)? {
                 return Ok(());
@@ -238,7 +252,13 @@ fn parents(shell: &mut Shell<'_>, path: &[u8]) -> Run<()> {
 }
 
 /// Sets mode and owner of what is at `path`. Owners are left alone unless they are given.
-fn own(shell: &mut Shell<'_>, path: &[u8], mode: Option<u16>, uid: Option<u32>, gid: Option<u32>) -> Run<()> {
+fn own(
+    shell: &mut Shell<'_>,
+    path: &[u8],
+    mode: Option<u16>,
+    uid: Option<u32>,
+    gid: Option<u32>,
+) -> Run<()> {
     let Some(found) = shell.files.look(path, Follow::No)? else {
         return Ok(());
     };
@@ -278,13 +298,20 @@ pub(crate) fn systemd_sysusers(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<
                     let group = fields.get(2).cloned().unwrap_or_default();
                     accounts::group_record(shell, &group)?
                         .and_then(|record| record.get(3).cloned())
-                        .is_some_and(|members| members.split(|&byte| byte == b',').any(|member| member == account))
+                        .is_some_and(|members| {
+                            members
+                                .split(|&byte| byte == b',')
+                                .any(|member| member == account)
+                        })
                 }
                 b"r" => true,
                 _ => false,
             };
             if !there {
-                let text = format!("the account {} is missing", String::from_utf8_lossy(account));
+                let text = format!(
+                    "the account {} is missing",
+                    String::from_utf8_lossy(account)
+                );
                 return shell.usage(b"systemd-sysusers", text);
             }
         }

@@ -34,7 +34,10 @@ pub(crate) fn xargs(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     }
     let longest = match arguments.value('s') {
         None => LONGEST,
-        Some(text) => match std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()) {
+        Some(text) => match std::str::from_utf8(text)
+            .ok()
+            .and_then(|text| text.parse().ok())
+        {
             Some(longest) => longest,
             None => return shell.usage(b"xargs", "the length is not interpreted"),
         },
@@ -54,7 +57,10 @@ pub(crate) fn xargs(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             Some([byte]) => *byte,
             Some(_) => return shell.usage(b"xargs", "the delimiter is not interpreted"),
         };
-        let mut items: Vec<Vec<u8>> = text.split(|&byte| byte == delimiter).map(<[u8]>::to_vec).collect();
+        let mut items: Vec<Vec<u8>> = text
+            .split(|&byte| byte == delimiter)
+            .map(<[u8]>::to_vec)
+            .collect();
         if items.last().is_some_and(Vec::is_empty) {
             items.pop();
         }
@@ -84,12 +90,20 @@ pub(crate) fn xargs(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             return shell.usage(b"xargs", "the mark is empty");
         }
         for item in &items {
-            calls.push(command.iter().map(|word| replace(word, &mark, item)).collect());
+            calls.push(
+                command
+                    .iter()
+                    .map(|word| replace(word, &mark, item))
+                    .collect(),
+            );
         }
     } else {
         let most = match arguments.value('n') {
             None => usize::MAX,
-            Some(text) => match std::str::from_utf8(text).ok().and_then(|text| text.parse::<usize>().ok()) {
+            Some(text) => match std::str::from_utf8(text)
+                .ok()
+                .and_then(|text| text.parse::<usize>().ok())
+            {
                 Some(most) if most > 0 => most,
                 _ => return shell.usage(b"xargs", "the number is not interpreted"),
             },
@@ -99,7 +113,10 @@ pub(crate) fn xargs(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
                 calls.push(command);
             }
         } else {
-            let own: usize = command.iter().map(|word| word.len().saturating_add(1)).sum();
+            let own: usize = command
+                .iter()
+                .map(|word| word.len().saturating_add(1))
+                .sum();
             let mut call = command.clone();
             let mut length = own;
             for item in &items {
@@ -120,10 +137,10 @@ pub(crate) fn xargs(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     for call in calls {
         shell.files.budget.step(10)?;
         let ended = shell.subshell(|shell| {
-            shell
-                .environment
-                .streams
-                .insert(0, crate::shell::streams::fd(crate::shell::streams::Stream::Null));
+            shell.environment.streams.insert(
+                0,
+                crate::shell::streams::fd(crate::shell::streams::Stream::Null),
+            );
             external(shell, &call)
         })?;
         match ended {
@@ -147,7 +164,9 @@ fn replace(word: &[u8], mark: &[u8], item: &[u8]) -> Vec<u8> {
     while let Some(at) = rest.windows(mark.len()).position(|part| part == mark) {
         out.extend_from_slice(rest.get(..at).unwrap_or_default());
         out.extend_from_slice(item);
-        rest = rest.get(at.saturating_add(mark.len())..).unwrap_or_default();
+        rest = rest
+            .get(at.saturating_add(mark.len())..)
+            .unwrap_or_default();
     }
     out.extend_from_slice(rest);
     out

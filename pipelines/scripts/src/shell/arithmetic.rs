@@ -162,7 +162,16 @@ impl Evaluator<'_, '_, '_> {
                 this.rest = this.rest.get(name.len()..).unwrap_or_default();
                 this.spaces();
                 for operator in [
-                    &b"="[..], b"+=", b"-=", b"*=", b"/=", b"%=", b"<<=", b">>=", b"&=", b"|=",
+                    &b"="[..],
+                    b"+=",
+                    b"-=",
+                    b"*=",
+                    b"/=",
+                    b"%=",
+                    b"<<=",
+                    b">>=",
+                    b"&=",
+                    b"|=",
                     b"^=",
                 ] {
                     let plain_equality = operator == b"=" && this.rest.starts_with(b"==");

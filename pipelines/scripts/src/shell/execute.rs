@@ -57,7 +57,10 @@ impl Shell<'_> {
 
     fn item(&mut self, item: &Item) -> Run<i32> {
         if item.background {
-            return Err(Stop::defer(Reason::Usage, "runs a command in the background"));
+            return Err(Stop::defer(
+                Reason::Usage,
+                "runs a command in the background",
+            ));
         }
         let Some(last) = item.rest.len().checked_sub(1) else {
             return self.pipeline(&item.first);

@@ -115,7 +115,10 @@ impl<'a> Shell<'a> {
         let mut export = |name: &str, value: &str| {
             variables.set_exported(name.as_bytes(), value.as_bytes());
         };
-        export("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        export(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        );
         export("HOME", "/root");
         export("PWD", "/");
         export("DPKG_MAINTSCRIPT_NAME", call.name.as_str());
@@ -176,7 +179,12 @@ impl<'a> Shell<'a> {
     }
 
     /// Gives the script up because of `command`.
-    pub(crate) fn refuse<T>(&self, reason: Reason, command: &[u8], why: impl Into<String>) -> Run<T> {
+    pub(crate) fn refuse<T>(
+        &self,
+        reason: Reason,
+        command: &[u8],
+        why: impl Into<String>,
+    ) -> Run<T> {
         Err(Stop::Deferred(Box::new(Deferral {
             reason,
             why: why.into(),

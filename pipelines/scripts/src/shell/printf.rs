@@ -232,9 +232,8 @@ impl Conversion {
 
     fn number(&self, prefix: &[u8], digits: &str, out: &mut Vec<u8>) {
         let mut body = Vec::new();
-        for _ in digits.len()..self.precision.unwrap_or(0) {
-            body.push(b'0');
-        }
+        let zeros = self.precision.unwrap_or(0).saturating_sub(digits.len());
+        body.extend(std::iter::repeat_n(b'0', zeros));
         body.extend_from_slice(digits.as_bytes());
         let length = prefix.len().saturating_add(body.len());
         let zeros = self.zero && !self.left && self.precision.is_none();

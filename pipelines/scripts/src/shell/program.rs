@@ -71,7 +71,11 @@ impl Shell<'_> {
             }
             let mut before: Vec<(Vec<u8>, Option<Variable>)> = Vec::new();
             for assignment in assignments {
-                let known = shell.environment.variables.variable(&assignment.name).cloned();
+                let known = shell
+                    .environment
+                    .variables
+                    .variable(&assignment.name)
+                    .cloned();
                 before.push((assignment.name.clone(), known));
                 shell.assign_word(assignment)?;
                 shell.environment.variables.entry(&assignment.name).exported = true;
@@ -180,7 +184,12 @@ impl Shell<'_> {
         if name.contains(&b'/') {
             return self.executable(name);
         }
-        let path = self.environment.variables.get(b"PATH").unwrap_or_default().to_vec();
+        let path = self
+            .environment
+            .variables
+            .get(b"PATH")
+            .unwrap_or_default()
+            .to_vec();
         let mut found = Target::Missing;
         for folder in path.split(|&byte| byte == b':') {
             let folder: &[u8] = if folder.is_empty() { b"." } else { folder };
@@ -235,7 +244,9 @@ impl Shell<'_> {
             .unwrap_or_default()
             .to_vec();
         let text = String::from_utf8_lossy(&base).into_owned();
-        let folder = path.get(..path.len().saturating_sub(base.len())).unwrap_or_default();
+        let folder = path
+            .get(..path.len().saturating_sub(base.len()))
+            .unwrap_or_default();
         let is_system = matches!(folder, b"/usr/bin/" | b"/bin/" | b"/usr/sbin/" | b"/sbin/");
         if is_system && let Some(command) = commands::find(&base) {
             if self.record.commands.len() < 1000 {
@@ -254,7 +265,9 @@ impl Shell<'_> {
                 if self.record.commands.len() < 1000 {
                     self.record.commands.insert(text);
                 }
-                self.deeper(|shell| shell.guest_script(&path, &content, arguments, dialect, &options))
+                self.deeper(|shell| {
+                    shell.guest_script(&path, &content, arguments, dialect, &options)
+                })
             }
             Err(why) => {
                 let why = match why {

@@ -107,7 +107,10 @@ impl Shell<'_> {
             Ok(bytes) => Ok(Some(streams::input(bytes))),
             Err(crate::files::Errno::IsDirectory) => Ok(Some(streams::fd(Stream::Null))),
             Err(errno) => {
-                self.complain(b"sh", format!("cannot open {}: {errno}", String::from_utf8_lossy(path)))?;
+                self.complain(
+                    b"sh",
+                    format!("cannot open {}: {errno}", String::from_utf8_lossy(path)),
+                )?;
                 Ok(None)
             }
         }
@@ -126,7 +129,10 @@ impl Shell<'_> {
             }))),
             Ok(None) => Ok(Some(streams::fd(Stream::Null))),
             Err(errno) => {
-                self.complain(b"sh", format!("cannot create {}: {errno}", String::from_utf8_lossy(path)))?;
+                self.complain(
+                    b"sh",
+                    format!("cannot create {}: {errno}", String::from_utf8_lossy(path)),
+                )?;
                 Ok(None)
             }
         }

@@ -188,5 +188,8 @@ impl Shell<'_> {
 }
 
 fn unanswered() -> Stop {
-    Stop::defer(Reason::Question, "reads from the terminal, where nobody answers")
+    Stop::defer(
+        Reason::Question,
+        "reads from the terminal, where nobody answers",
+    )
 }

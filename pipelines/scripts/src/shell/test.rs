@@ -72,8 +72,18 @@ fn is_unary(text: &[u8]) -> bool {
 fn is_binary(text: &[u8], dialect: Dialect) -> bool {
     matches!(
         text,
-        b"=" | b"!=" | b"<" | b">" | b"-eq" | b"-ne" | b"-lt" | b"-le" | b"-gt" | b"-ge" | b"-nt"
-            | b"-ot" | b"-ef"
+        b"=" | b"!="
+            | b"<"
+            | b">"
+            | b"-eq"
+            | b"-ne"
+            | b"-lt"
+            | b"-le"
+            | b"-gt"
+            | b"-ge"
+            | b"-nt"
+            | b"-ot"
+            | b"-ef"
     ) || (dialect == Dialect::Bash && text == b"==")
 }
 
@@ -277,7 +287,5 @@ fn integer(text: &[u8]) -> Result<i64, Failure> {
         .ok()
         .filter(|digits| !digits.starts_with('+'))
         .and_then(|digits| digits.parse().ok())
-        .ok_or_else(|| {
-            Failure::Bad(format!("Illegal number: {}", String::from_utf8_lossy(text)))
-        })
+        .ok_or_else(|| Failure::Bad(format!("Illegal number: {}", String::from_utf8_lossy(text))))
 }

@@ -31,7 +31,9 @@ impl Variables {
     }
 
     pub(crate) fn entry(&mut self, name: &[u8]) -> &mut Variable {
-        Rc::make_mut(&mut self.all).entry(name.to_vec()).or_default()
+        Rc::make_mut(&mut self.all)
+            .entry(name.to_vec())
+            .or_default()
     }
 
     pub(crate) fn set(&mut self, name: &[u8], value: &[u8]) {

@@ -1,6 +1,7 @@
 //! Reading a shell script into a tree.
 
 mod parser;
+mod redirection;
 mod tree;
 mod word;
 

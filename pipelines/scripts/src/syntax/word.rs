@@ -85,7 +85,9 @@ impl Parser<'_> {
                     Context::Braced | Context::DoubleBraced => {
                         Err(self.error("the script ends where \"}\" is missing"))
                     }
-                    Context::Arithmetic => Err(self.error("the script ends where \"))\" is missing")),
+                    Context::Arithmetic => {
+                        Err(self.error("the script ends where \"))\" is missing"))
+                    }
                 };
             };
             match (context, byte) {
@@ -95,8 +97,9 @@ impl Parser<'_> {
                 ) => {
                     return Ok(out.finish());
                 }
-                (Context::Braced | Context::DoubleBraced, b'}')
-                | (Context::Double, b'"') => return Ok(out.finish()),
+                (Context::Braced | Context::DoubleBraced, b'}') | (Context::Double, b'"') => {
+                    return Ok(out.finish());
+                }
                 (Context::Arithmetic, b'(') => {
                     parentheses = parentheses.saturating_add(1);
                     out.literal.push(byte);
@@ -284,9 +287,9 @@ impl Parser<'_> {
     fn braced(&mut self, context: Context) -> Parsed<Part> {
         let start = self.pos;
         if self.peek() == Some(b'#')
-            && self
-                .peek_at(1)
-                .is_some_and(|byte| is_name_byte(byte) || matches!(byte, b'@' | b'*' | b'?' | b'-' | b'$' | b'!' | b'#'))
+            && self.peek_at(1).is_some_and(|byte| {
+                is_name_byte(byte) || matches!(byte, b'@' | b'*' | b'?' | b'-' | b'$' | b'!' | b'#')
+            })
         {
             let (pos, line) = (self.pos, self.line);
             self.bump();
@@ -312,7 +315,9 @@ impl Parser<'_> {
         let Some(operator) = self.peek() else {
             return Err(self.error("the script ends where \"}\" is missing"));
         };
-        if !matches!(operator, b'-' | b'=' | b'?' | b'+') && (colon || !matches!(operator, b'#' | b'%')) {
+        if !matches!(operator, b'-' | b'=' | b'?' | b'+')
+            && (colon || !matches!(operator, b'#' | b'%'))
+        {
             return self.foreign(start);
         }
         self.bump();

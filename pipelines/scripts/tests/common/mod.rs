@@ -16,7 +16,10 @@ pub(crate) fn required(programs: &[&str]) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     for program in programs {
         let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-        assert!(found, "this test needs the program \"{program}\" on the host");
+        assert!(
+            found,
+            "this test needs the program \"{program}\" on the host"
+        );
     }
 }
 
@@ -27,12 +30,74 @@ pub(crate) struct Guests {
 
 /// Programs that a guest has; their bytes do not matter, for none is executed.
 const PROGRAMS: &[&str] = &[
-    "basename", "bash", "cat", "chgrp", "chmod", "chown", "cmp", "cp", "cut", "dash", "diff", "dirname", "dpkg",
-    "dpkg-divert", "dpkg-query", "dpkg-statoverride", "dpkg-trigger", "egrep", "env", "expr", "false", "fgrep", "find",
-    "getent", "grep", "head", "id", "install", "ln", "ls", "md5sum", "mkdir", "mktemp", "mv", "readlink", "realpath",
-    "rm", "rmdir", "run-parts", "sed", "seq", "sh", "sha256sum", "sleep", "sort", "stat", "tac", "tail", "tee",
-    "touch", "tr", "true", "uname", "uniq", "update-alternatives", "wc", "which", "xargs", "deb-systemd-helper",
-    "awk", "dpkg-maintscript-helper", "getopt", "mawk", "echo", "printf", "test", "[", "env",
+    "basename",
+    "bash",
+    "cat",
+    "chgrp",
+    "chmod",
+    "chown",
+    "cmp",
+    "cp",
+    "cut",
+    "dash",
+    "diff",
+    "dirname",
+    "dpkg",
+    "dpkg-divert",
+    "dpkg-query",
+    "dpkg-statoverride",
+    "dpkg-trigger",
+    "egrep",
+    "env",
+    "expr",
+    "false",
+    "fgrep",
+    "find",
+    "getent",
+    "grep",
+    "head",
+    "id",
+    "install",
+    "ln",
+    "ls",
+    "md5sum",
+    "mkdir",
+    "mktemp",
+    "mv",
+    "readlink",
+    "realpath",
+    "rm",
+    "rmdir",
+    "run-parts",
+    "sed",
+    "seq",
+    "sh",
+    "sha256sum",
+    "sleep",
+    "sort",
+    "stat",
+    "tac",
+    "tail",
+    "tee",
+    "touch",
+    "tr",
+    "true",
+    "uname",
+    "uniq",
+    "update-alternatives",
+    "wc",
+    "which",
+    "xargs",
+    "deb-systemd-helper",
+    "awk",
+    "dpkg-maintscript-helper",
+    "getopt",
+    "mawk",
+    "echo",
+    "printf",
+    "test",
+    "[",
+    "env",
 ];
 
 impl Guests {
@@ -137,7 +202,8 @@ pub(crate) fn run_snippet(guests: &Guests, snippet: &str) -> Result<(i32, Vec<u8
 pub(crate) fn world_of(status: &str) -> World {
     let mut world = world();
     for paragraph in status.split("\n\n") {
-        let mut fields: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
+        let mut fields: std::collections::BTreeMap<String, String> =
+            std::collections::BTreeMap::new();
         let mut last = String::new();
         for line in paragraph.lines() {
             if line.starts_with([' ', '\t']) {
@@ -158,7 +224,9 @@ pub(crate) fn world_of(status: &str) -> World {
         let conffiles = fields.remove("Conffiles").unwrap_or_default();
         let package = dormouse_scripts::PackageView {
             architecture: fields.remove("Architecture").unwrap_or_default(),
-            multi_arch_same: fields.get("Multi-Arch").is_some_and(|value| value == "same"),
+            multi_arch_same: fields
+                .get("Multi-Arch")
+                .is_some_and(|value| value == "same"),
             want: words.next().unwrap_or_default(),
             error: words.next().unwrap_or_default(),
             state: words.next().unwrap_or_default(),
@@ -169,7 +237,10 @@ pub(crate) fn world_of(status: &str) -> World {
                 .filter_map(|line| {
                     let mut words = line.trim().split(' ');
                     Some(dormouse_scripts::ConffileView {
-                        path: words.next().filter(|path| path.starts_with('/'))?.to_owned(),
+                        path: words
+                            .next()
+                            .filter(|path| path.starts_with('/'))?
+                            .to_owned(),
                         md5: words.next()?.to_owned(),
                         obsolete: line.ends_with(" obsolete"),
                         remove_on_upgrade: line.ends_with(" remove-on-upgrade"),
@@ -193,7 +264,10 @@ pub(crate) fn guest_of(root: &std::path::Path) -> Guests {
     let mut tree = MemoryTree::new();
     let mut todo = vec![root.to_path_buf()];
     while let Some(folder) = todo.pop() {
-        let mut entries: Vec<_> = std::fs::read_dir(&folder).unwrap().map(Result::unwrap).collect();
+        let mut entries: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
         entries.sort_by_key(std::fs::DirEntry::file_name);
         for entry in entries {
             let metadata = entry.metadata().unwrap();
@@ -212,8 +286,16 @@ pub(crate) fn guest_of(root: &std::path::Path) -> Guests {
             } else if kind.is_file() {
                 let mut bytes = Vec::new();
                 use std::io::Read as _;
-                let limit = if metadata.len() > MAX_TAKEN { 64 } else { MAX_TAKEN };
-                std::fs::File::open(&host).unwrap().take(limit).read_to_end(&mut bytes).unwrap();
+                let limit = if metadata.len() > MAX_TAKEN {
+                    64
+                } else {
+                    MAX_TAKEN
+                };
+                std::fs::File::open(&host)
+                    .unwrap()
+                    .take(limit)
+                    .read_to_end(&mut bytes)
+                    .unwrap();
                 tree.file(&inside, &bytes);
             } else {
                 continue;

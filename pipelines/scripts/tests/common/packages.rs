@@ -32,7 +32,6 @@ pub(crate) fn debs_below(folder: &Path) -> Vec<PathBuf> {
     out
 }
 
-#[expect(clippy::disallowed_methods, reason = "dpkg-deb reads the packages of the test")]
 pub(crate) fn open(deb: &Path) -> Package {
     let folder = tempfile::tempdir().unwrap();
     let control = folder.path().join("control");
@@ -52,7 +51,14 @@ pub(crate) fn open(deb: &Path) -> Package {
             .to_owned()
     };
     let mut scripts = BTreeMap::new();
-    for name in ["preinst", "postinst", "prerm", "postrm", "config", "templates"] {
+    for name in [
+        "preinst",
+        "postinst",
+        "prerm",
+        "postrm",
+        "config",
+        "templates",
+    ] {
         if let Ok(bytes) = std::fs::read(control.join(name)) {
             scripts.insert(name.to_owned(), bytes);
         }
@@ -91,10 +97,34 @@ pub(crate) fn upgrade(old: &Package, new: &Package) -> Vec<Step> {
         }
     };
     let (before, after) = (old.version.as_str(), new.version.as_str());
-    step("prerm", old, "prerm", ScriptName::Prerm, &["upgrade", after]);
-    step("preinst", new, "preinst", ScriptName::Preinst, &["upgrade", before, after]);
-    step("postrm", old, "postrm", ScriptName::Postrm, &["upgrade", after]);
-    step("postinst", new, "postinst", ScriptName::Postinst, &["configure", before]);
+    step(
+        "prerm",
+        old,
+        "prerm",
+        ScriptName::Prerm,
+        &["upgrade", after],
+    );
+    step(
+        "preinst",
+        new,
+        "preinst",
+        ScriptName::Preinst,
+        &["upgrade", before, after],
+    );
+    step(
+        "postrm",
+        old,
+        "postrm",
+        ScriptName::Postrm,
+        &["upgrade", after],
+    );
+    step(
+        "postinst",
+        new,
+        "postinst",
+        ScriptName::Postinst,
+        &["configure", before],
+    );
     out
 }
 
@@ -106,7 +136,11 @@ pub(crate) fn calls(root: &Path, world: &World, debs: &Path) -> Vec<Step> {
         let Some(installed) = world.packages.get(&new.name).and_then(|all| all.first()) else {
             for (phase, name, arguments) in [
                 ("preinst", ScriptName::Preinst, vec!["install".to_owned()]),
-                ("postinst", ScriptName::Postinst, vec!["configure".to_owned(), String::new()]),
+                (
+                    "postinst",
+                    ScriptName::Postinst,
+                    vec!["configure".to_owned(), String::new()],
+                ),
             ] {
                 if let Some(script) = new.scripts.get(phase) {
                     out.push(Step {

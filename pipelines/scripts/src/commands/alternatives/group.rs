@@ -96,16 +96,23 @@ impl Group {
         self.choices.sort_by(|one, two| one.path.cmp(&two.path));
         let choices = &self.choices;
         self.slaves.retain(|slave| {
-            choices
-                .iter()
-                .any(|choice| choice.slaves.get(&slave.name).is_some_and(|file| !file.is_empty()))
+            choices.iter().any(|choice| {
+                choice
+                    .slaves
+                    .get(&slave.name)
+                    .is_some_and(|file| !file.is_empty())
+            })
         });
     }
 
     /// The group's file.
     pub(super) fn text(&self) -> Vec<u8> {
         let mut lines: Vec<Vec<u8>> = vec![
-            if self.manual { b"manual".to_vec() } else { b"auto".to_vec() },
+            if self.manual {
+                b"manual".to_vec()
+            } else {
+                b"auto".to_vec()
+            },
             self.link.clone(),
         ];
         for slave in &self.slaves {
@@ -135,7 +142,11 @@ impl Group {
                 out.extend_from_slice(&[b" ", &slave.name[..], b" ", &slave.link, b"\n"].concat());
             }
         }
-        out.extend_from_slice(if self.manual { b"Status: manual\n" } else { b"Status: auto\n" });
+        out.extend_from_slice(if self.manual {
+            b"Status: manual\n"
+        } else {
+            b"Status: auto\n"
+        });
         if let Some(best) = self.best() {
             out.extend_from_slice(&[b"Best: ", &best.path[..], b"\n"].concat());
         }
@@ -157,11 +168,17 @@ impl Group {
 
     /// What `--display` prints.
     pub(super) fn display(&self, current: Option<&[u8]>) -> Vec<u8> {
-        let mode: &[u8] = if self.manual { b" - manual mode\n" } else { b" - auto mode\n" };
+        let mode: &[u8] = if self.manual {
+            b" - manual mode\n"
+        } else {
+            b" - auto mode\n"
+        };
         let mut out = [&self.name[..], mode].concat();
         match self.best() {
             Some(best) => {
-                out.extend_from_slice(&[b"  link best version is ", &best.path[..], b"\n"].concat());
+                out.extend_from_slice(
+                    &[b"  link best version is ", &best.path[..], b"\n"].concat(),
+                );
             }
             None => out.extend_from_slice(b"  link best version not available\n"),
         }
@@ -173,14 +190,18 @@ impl Group {
         }
         out.extend_from_slice(&[b"  link ", &self.name[..], b" is ", &self.link, b"\n"].concat());
         for slave in &self.slaves {
-            out.extend_from_slice(&[b"  slave ", &slave.name[..], b" is ", &slave.link, b"\n"].concat());
+            out.extend_from_slice(
+                &[b"  slave ", &slave.name[..], b" is ", &slave.link, b"\n"].concat(),
+            );
         }
         for choice in &self.choices {
             out.extend_from_slice(&choice.path);
             out.extend_from_slice(format!(" - priority {}\n", choice.priority).as_bytes());
             for slave in &self.slaves {
                 if let Some(file) = choice.slaves.get(&slave.name) {
-                    out.extend_from_slice(&[b"  slave ", &slave.name[..], b": ", file, b"\n"].concat());
+                    out.extend_from_slice(
+                        &[b"  slave ", &slave.name[..], b": ", file, b"\n"].concat(),
+                    );
                 }
             }
         }

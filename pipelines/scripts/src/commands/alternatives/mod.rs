@@ -31,7 +31,8 @@ pub(crate) fn update_alternatives(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> R
     let mut request = Request::default();
     let mut rest = words.get(1..).unwrap_or_default().iter();
     while let Some(word) = rest.next() {
-        let mut take = |count: usize| -> Vec<Vec<u8>> { rest.by_ref().take(count).cloned().collect() };
+        let mut take =
+            |count: usize| -> Vec<Vec<u8>> { rest.by_ref().take(count).cloned().collect() };
         match word.as_slice() {
             b"--altdir" => folders.links = take(1).pop().unwrap_or_default(),
             b"--admindir" => folders.groups = take(1).pop().unwrap_or_default(),
@@ -44,7 +45,10 @@ pub(crate) fn update_alternatives(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> R
             b"--slave" => match <[Vec<u8>; 3]>::try_from(take(3)) {
                 Ok(slave) => request.slaves.push(slave),
                 Err(_) => {
-                    shell.complain(b"update-alternatives: error", "--slave needs <link> <name> <path>")?;
+                    shell.complain(
+                        b"update-alternatives: error",
+                        "--slave needs <link> <name> <path>",
+                    )?;
                     return Ok(2);
                 }
             },
@@ -79,13 +83,15 @@ pub(crate) fn update_alternatives(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> R
         },
         Err(_) => None,
     };
-    let current = shell.files.look(&[&folders.links[..], b"/", &name].concat(), Follow::No)?;
+    let current = shell
+        .files
+        .look(&[&folders.links[..], b"/", &name].concat(), Follow::No)?;
     let current = match current.map(|found| found.node) {
         Some(DraftNode::Symlink(target)) => Some(target),
         _ => None,
     };
     if request.action == b"--install" {
-        return install(shell, &folders, &request, &name, known, current);
+        return install(shell, &folders, &request, &name, known, current.as_deref());
     }
     let Some(mut group) = known else {
         let text = format!("no alternatives for {}", String::from_utf8_lossy(&name));
@@ -115,7 +121,13 @@ pub(crate) fn update_alternatives(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> R
         b"--auto" => {
             group.manual = false;
             let best = group.best().map(|best| best.path.clone());
-            update(shell, &folders, &mut group, current, best)
+            update(
+                shell,
+                &folders,
+                &mut group,
+                current.as_deref(),
+                best.as_deref(),
+            )
         }
         b"--set" => {
             let path = request.operands.get(1).cloned().unwrap_or_default();
@@ -129,11 +141,11 @@ pub(crate) fn update_alternatives(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> R
                 return Ok(2);
             }
             group.manual = true;
-            update(shell, &folders, &mut group, current, Some(path))
+            update(shell, &folders, &mut group, current.as_deref(), Some(&path))
         }
         b"--remove-all" => {
             group.choices.clear();
-            update(shell, &folders, &mut group, current, None)
+            update(shell, &folders, &mut group, current.as_deref(), None)
         }
         _ => {
             let path = request.operands.get(1).cloned().unwrap_or_default();
@@ -151,7 +163,13 @@ pub(crate) fn update_alternatives(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> R
             } else {
                 group.best().map(|best| best.path.clone())
             };
-            update(shell, &folders, &mut group, current, best)
+            update(
+                shell,
+                &folders,
+                &mut group,
+                current.as_deref(),
+                best.as_deref(),
+            )
         }
     }
 }
@@ -186,30 +204,42 @@ fn install(
     request: &Request,
     name: &[u8],
     known: Option<Group>,
-    current: Option<Vec<u8>>,
+    current: Option<&[u8]>,
 ) -> Run<i32> {
     let [link, _, path, priority] = request.operands.as_slice() else {
-        shell.complain(b"update-alternatives: error", "--install needs <link> <name> <path> <priority>")?;
+        shell.complain(
+            b"update-alternatives: error",
+            "--install needs <link> <name> <path> <priority>",
+        )?;
         return Ok(2);
     };
-    let Some(priority) = std::str::from_utf8(priority).ok().and_then(|text| text.parse::<i32>().ok()) else {
+    let Some(priority) = std::str::from_utf8(priority)
+        .ok()
+        .and_then(|text| text.parse::<i32>().ok())
+    else {
         shell.complain(b"update-alternatives: error", "priority must be an integer")?;
         return Ok(2);
     };
     for file in [link, path] {
         if !file.starts_with(b"/") {
-            shell.complain(b"update-alternatives: error", "alternative path is not absolute as it should be")?;
+            shell.complain(
+                b"update-alternatives: error",
+                "alternative path is not absolute as it should be",
+            )?;
             return Ok(2);
         }
     }
     if !shell.files.exists(path, Follow::Links)? {
-        let text = format!("alternative path {} doesn't exist", String::from_utf8_lossy(path));
+        let text = format!(
+            "alternative path {} doesn't exist",
+            String::from_utf8_lossy(path)
+        );
         shell.complain(b"update-alternatives: error", text)?;
         return Ok(2);
     }
     let mut group = match known {
         Some(mut group) => {
-            notice_changes(shell, &mut group, current.as_deref())?;
+            notice_changes(shell, &mut group, current)?;
             if group.link != *link {
                 // The group moves.
                 move_link(shell, folders, name, &group.link, link)?;
@@ -231,7 +261,11 @@ fn install(
         slaves: std::collections::BTreeMap::new(),
     };
     for [slave_link, slave_name, slave_path] in &request.slaves {
-        match group.slaves.iter_mut().find(|slave| slave.name == *slave_name) {
+        match group
+            .slaves
+            .iter_mut()
+            .find(|slave| slave.name == *slave_name)
+        {
             Some(slave) if slave.link != *slave_link => {
                 let before = std::mem::replace(&mut slave.link, slave_link.clone());
                 move_link(shell, folders, slave_name, &before, slave_link)?;
@@ -244,7 +278,11 @@ fn install(
         }
         choice.slaves.insert(slave_name.clone(), slave_path.clone());
     }
-    match group.choices.iter_mut().find(|known| known.path == choice.path) {
+    match group
+        .choices
+        .iter_mut()
+        .find(|known| known.path == choice.path)
+    {
         Some(known) => *known = choice,
         None => group.choices.push(choice),
     }
@@ -253,11 +291,17 @@ fn install(
     } else {
         group.best().map(|best| best.path.clone())
     };
-    update(shell, folders, &mut group, current, wanted)
+    update(shell, folders, &mut group, current, wanted.as_deref())
 }
 
 /// Renames a link that leads into the folder of alternatives.
-fn move_link(shell: &mut Shell<'_>, folders: &Folders, name: &[u8], from: &[u8], to: &[u8]) -> Run<()> {
+fn move_link(
+    shell: &mut Shell<'_>,
+    folders: &Folders,
+    name: &[u8],
+    from: &[u8],
+    to: &[u8],
+) -> Run<()> {
     let target = [&folders.links[..], b"/", name].concat();
     let standing = shell.files.look(from, Follow::No)?;
     let leads = standing.is_some_and(|found| found.node == DraftNode::Symlink(target));
@@ -276,8 +320,8 @@ fn update(
     shell: &mut Shell<'_>,
     folders: &Folders,
     group: &mut Group,
-    current: Option<Vec<u8>>,
-    wanted: Option<Vec<u8>>,
+    current: Option<&[u8]>,
+    wanted: Option<&[u8]>,
 ) -> Run<i32> {
     let admin = [&folders.groups[..], b"/", &group.name].concat();
     if group.choices.is_empty() {
@@ -289,15 +333,26 @@ fn update(
         let _ = shell.files.unlink(&admin)?;
         return Ok(0);
     }
-    let selected = match &wanted {
-        Some(wanted) => Some(wanted.clone()),
-        None => current.clone().filter(|current| group.choice(current).is_some()),
+    let selected = match wanted {
+        Some(wanted) => Some(wanted.to_vec()),
+        None => current
+            .filter(|current| group.choice(current).is_some())
+            .map(<[u8]>::to_vec),
     };
     // The links of the selected choice are made anew where they are not as they should be.
     if let Some(choice) = selected.and_then(|path| group.choice(&path).cloned()) {
-        make_link(shell, folders, &group.name.clone(), &group.link.clone(), &choice.path)?;
+        make_link(
+            shell,
+            folders,
+            &group.name.clone(),
+            &group.link.clone(),
+            &choice.path,
+        )?;
         for slave in group.slaves.clone() {
-            let file = choice.slaves.get(&slave.name).filter(|file| !file.is_empty());
+            let file = choice
+                .slaves
+                .get(&slave.name)
+                .filter(|file| !file.is_empty());
             match file {
                 Some(file) if shell.files.exists(file, Follow::Links)? => {
                     make_link(shell, folders, &slave.name, &slave.link, file)?;
@@ -317,14 +372,24 @@ fn update(
         }
     }
     group.tidy();
-    if shell.files.replace(&admin, group.text(), 0o644, (0, 0))?.is_err() {
+    if shell
+        .files
+        .replace(&admin, group.text(), 0o644, (0, 0))?
+        .is_err()
+    {
         return shell.usage(b"update-alternatives", "the group cannot be written");
     }
     Ok(0)
 }
 
 /// Links `link` to the folder of alternatives and from there to `file`.
-fn make_link(shell: &mut Shell<'_>, folders: &Folders, name: &[u8], link: &[u8], file: &[u8]) -> Run<()> {
+fn make_link(
+    shell: &mut Shell<'_>,
+    folders: &Folders,
+    name: &[u8],
+    link: &[u8],
+    file: &[u8],
+) -> Run<()> {
     let middle = [&folders.links[..], b"/", name].concat();
     for (at, target) in [(middle.as_slice(), file), (link, &middle)] {
         let standing = shell.files.look(at, Follow::No)?;
@@ -341,7 +406,10 @@ fn make_link(shell: &mut Shell<'_>, folders: &Folders, name: &[u8], link: &[u8],
             None => {}
         }
         if let Err(errno) = shell.files.make_symlink(target, at)? {
-            return shell.usage(b"update-alternatives", format!("cannot make a link: {errno}"));
+            return shell.usage(
+                b"update-alternatives",
+                format!("cannot make a link: {errno}"),
+            );
         }
     }
     Ok(())

@@ -14,8 +14,9 @@ pub(super) enum Token {
 }
 
 const OPERATORS: &[&str] = &[
-    "&&", "||", "==", "!=", "<=", ">=", "+=", "-=", "*=", "/=", "%=", "^=", "++", "--", ">>", "!~", "{", "}", "(",
-    ")", "[", "]", ";", ",", "+", "-", "*", "/", "%", "^", "!", "<", ">", "|", "?", ":", "~", "$", "=",
+    "&&", "||", "==", "!=", "<=", ">=", "+=", "-=", "*=", "/=", "%=", "^=", "++", "--", ">>", "!~",
+    "{", "}", "(", ")", "[", "]", ";", ",", "+", "-", "*", "/", "%", "^", "!", "<", ">", "|", "?",
+    ":", "~", "$", "=",
 ];
 
 /// Splits a program into tokens.
@@ -99,8 +100,13 @@ pub(super) fn tokens(text: &[u8]) -> Result<Vec<Token>, String> {
 fn regex_may_begin(last: Option<&Token>) -> bool {
     !matches!(
         last,
-        Some(Token::Number(_) | Token::String(_) | Token::Regex(_) | Token::Name(_))
-            | Some(Token::Operator(")" | "]" | "$" | "++" | "--"))
+        Some(
+            Token::Number(_)
+                | Token::String(_)
+                | Token::Regex(_)
+                | Token::Name(_)
+                | Token::Operator(")" | "]" | "$" | "++" | "--")
+        )
     )
 }
 

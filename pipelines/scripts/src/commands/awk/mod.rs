@@ -1,7 +1,10 @@
 //! `awk`: the language without functions of its own, pipes and `getline`.
 
+mod fields;
+mod functions;
 mod lexer;
 mod parser;
+mod program;
 mod run;
 mod value;
 
@@ -44,7 +47,11 @@ pub(crate) fn awk(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     };
     let mut presets: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     if let Some(separator) = arguments.value('F') {
-        let separator = if separator == b"t" { b"\t".to_vec() } else { unescape(separator) };
+        let separator = if separator == b"t" {
+            b"\t".to_vec()
+        } else {
+            unescape(separator)
+        };
         presets.push((b"FS".to_vec(), separator));
     }
     for text in arguments.values('v') {

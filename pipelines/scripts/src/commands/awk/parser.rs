@@ -1,63 +1,11 @@
 //! The grammar of awk.
 
 use super::lexer::{Token, tokens};
+use super::program::{Expression, Pattern, Rule, Statement};
 use crate::regex::{Regex, Syntax};
 
 /// Deepest nesting.
 const MAX_DEPTH: u32 = 60;
-
-#[derive(Debug)]
-pub(super) enum Pattern {
-    Begin,
-    End,
-    Always,
-    When(Expression),
-    Range(Expression, Expression),
-}
-
-#[derive(Debug)]
-pub(super) struct Rule {
-    pub(super) pattern: Pattern,
-    pub(super) action: Vec<Statement>,
-}
-
-#[derive(Debug)]
-pub(super) enum Statement {
-    Expression(Expression),
-    /// To standard output, or to standard error.
-    Print(Vec<Expression>, bool),
-    PrintFormat(Vec<Expression>, bool),
-    If(Expression, Vec<Statement>, Vec<Statement>),
-    While(Expression, Vec<Statement>),
-    DoWhile(Vec<Statement>, Expression),
-    For(Option<Box<Statement>>, Option<Expression>, Option<Box<Statement>>, Vec<Statement>),
-    ForIn(Vec<u8>, Vec<u8>, Vec<Statement>),
-    Next,
-    Exit(Option<Expression>),
-    Break,
-    Continue,
-    Delete(Vec<u8>, Option<Vec<Expression>>),
-    Block(Vec<Statement>),
-}
-
-#[derive(Debug)]
-pub(super) enum Expression {
-    Number(f64),
-    String(Vec<u8>),
-    Regex(Box<Regex>),
-    Variable(Vec<u8>),
-    Field(Box<Expression>),
-    Element(Vec<u8>, Vec<Expression>),
-    Assign(Box<Expression>, &'static str, Box<Expression>),
-    /// Changes by one; whether the new value counts.
-    Step(Box<Expression>, f64, bool),
-    Unary(&'static str, Box<Expression>),
-    Binary(&'static str, Box<Expression>, Box<Expression>),
-    Choose(Box<Expression>, Box<Expression>, Box<Expression>),
-    Match(Box<Expression>, Box<Expression>, bool),
-    In(Vec<Expression>, Vec<u8>),
-    Call(Vec<u8>, Vec<Expression>),
-}
 
 struct Parser {
     tokens: Vec<Token>,
@@ -199,7 +147,9 @@ impl Parser {
 
     /// One statement or block as the body of another.
     fn body(&mut self) -> Parsed<Vec<Statement>> {
-        while matches!(self.peek(), Token::Operator(";")) && !matches!(self.peek_at(1), Token::Operator("}")) {
+        while matches!(self.peek(), Token::Operator(";"))
+            && !matches!(self.peek_at(1), Token::Operator("}"))
+        {
             self.at = self.at.saturating_add(1);
         }
         if self.take(";") {
@@ -254,9 +204,11 @@ impl Parser {
 
     fn for_loop(&mut self) -> Parsed<Statement> {
         self.require("(")?;
-        if let (Token::Name(variable), Token::Name(word), Token::Name(array)) =
-            (self.peek().clone(), self.peek_at(1).clone(), self.peek_at(2).clone())
-            && word == b"in"
+        if let (Token::Name(variable), Token::Name(word), Token::Name(array)) = (
+            self.peek().clone(),
+            self.peek_at(1).clone(),
+            self.peek_at(2).clone(),
+        ) && word == b"in"
             && matches!(self.peek_at(3), Token::Operator(")"))
         {
             self.at = self.at.saturating_add(4);
@@ -298,7 +250,11 @@ impl Parser {
         }
         if self.take_name("exit") {
             let ends = matches!(self.peek(), Token::Operator(";" | "}") | Token::End);
-            return Ok(Statement::Exit(if ends { None } else { Some(self.expression()?) }));
+            return Ok(Statement::Exit(if ends {
+                None
+            } else {
+                Some(self.expression()?)
+            }));
         }
         if self.take_name("delete") {
             let (Token::Name(name) | Token::Function(name)) = self.advance() else {
@@ -327,7 +283,10 @@ impl Parser {
     fn print(&mut self, formatted: bool) -> Parsed<Statement> {
         let mut values = Vec::new();
         let before = std::mem::replace(&mut self.in_print, true);
-        if !matches!(self.peek(), Token::Operator(";" | "}" | ">" | ">>" | "|") | Token::End) {
+        if !matches!(
+            self.peek(),
+            Token::Operator(";" | "}" | ">" | ">>" | "|") | Token::End
+        ) {
             // A parenthesised list, unless an operator follows it.
             let start = self.at;
             let mut grouped = false;
@@ -403,7 +362,11 @@ impl Parser {
                     parser.at = parser.at.saturating_add(1);
                     parser.terminators();
                     let right = parser.expression()?;
-                    return Ok(Expression::Assign(Box::new(left), operator, Box::new(right)));
+                    return Ok(Expression::Assign(
+                        Box::new(left),
+                        operator,
+                        Box::new(right),
+                    ));
                 }
             }
             Ok(left)
@@ -420,7 +383,11 @@ impl Parser {
         self.require(":")?;
         self.terminators();
         let no = self.expression()?;
-        Ok(Expression::Choose(Box::new(condition), Box::new(yes), Box::new(no)))
+        Ok(Expression::Choose(
+            Box::new(condition),
+            Box::new(yes),
+            Box::new(no),
+        ))
     }
 
     fn binary(&mut self, level: usize) -> Parsed<Expression> {
@@ -458,7 +425,11 @@ impl Parser {
                     if here && !(operator == ">" && self.in_print) {
                         self.at = self.at.saturating_add(1);
                         let right = self.binary(5)?;
-                        return Ok(Expression::Binary(operator, Box::new(left), Box::new(right)));
+                        return Ok(Expression::Binary(
+                            operator,
+                            Box::new(left),
+                            Box::new(right),
+                        ));
                     }
                 }
                 Ok(left)
@@ -489,9 +460,9 @@ impl Parser {
     fn chain(&mut self, next: usize, operators: &[&'static str]) -> Parsed<Expression> {
         let mut left = self.binary(next)?;
         loop {
-            let found = operators
-                .iter()
-                .find(|operator| matches!(self.peek(), Token::Operator(known) if known == *operator));
+            let found = operators.iter().find(
+                |operator| matches!(self.peek(), Token::Operator(known) if known == *operator),
+            );
             let Some(operator) = found else {
                 return Ok(left);
             };

@@ -2,27 +2,25 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::parser::{self, Expression, Pattern, Rule, Statement};
+use super::parser;
+use super::program::{Expression, Pattern, Rule, Statement};
 use super::value::Value;
 use crate::regex::Regex;
 use crate::shell::Shell;
 use crate::stop::{Run, Stop};
 
-/// Highest field that may be made.
-const MAX_FIELDS: usize = 100_000;
-
-struct Machine<'s, 'a> {
-    shell: &'s mut Shell<'a>,
-    variables: HashMap<Vec<u8>, Value>,
-    arrays: HashMap<Vec<u8>, BTreeMap<Vec<u8>, Value>>,
-    record: Vec<u8>,
-    fields: Vec<Value>,
+pub(super) struct Machine<'s, 'a> {
+    pub(super) shell: &'s mut Shell<'a>,
+    pub(super) variables: HashMap<Vec<u8>, Value>,
+    pub(super) arrays: HashMap<Vec<u8>, BTreeMap<Vec<u8>, Value>>,
+    pub(super) record: Vec<u8>,
+    pub(super) fields: Vec<Value>,
     out: Vec<u8>,
     depth: u32,
 }
 
 /// Why a statement left the ordinary order.
-enum Leave {
+pub(super) enum Leave {
     Next,
     Exit(i32),
     Break,
@@ -36,9 +34,9 @@ impl From<Stop> for Leave {
     }
 }
 
-type Did<T> = Result<T, Leave>;
+pub(super) type Did<T> = Result<T, Leave>;
 
-fn refuse<T>(why: impl Into<String>) -> Did<T> {
+pub(super) fn refuse<T>(why: impl Into<String>) -> Did<T> {
     Err(Leave::Stop(Stop::defer(crate::call::Reason::Usage, why)))
 }
 
@@ -57,7 +55,13 @@ pub(super) fn run(
         out: Vec::new(),
         depth: 0,
     };
-    for (name, value) in [("FS", " "), ("OFS", " "), ("ORS", "\n"), ("RS", "\n"), ("SUBSEP", "\u{1c}")] {
+    for (name, value) in [
+        ("FS", " "),
+        ("OFS", " "),
+        ("ORS", "\n"),
+        ("RS", "\n"),
+        ("SUBSEP", "\u{1c}"),
+    ] {
         machine.set(name, Value::String(value.as_bytes().to_vec()));
     }
     for name in ["NR", "NF", "FNR", "RSTART", "RLENGTH"] {
@@ -72,7 +76,9 @@ pub(super) fn run(
         .collect();
     machine.arrays.insert(b"ENVIRON".to_vec(), environment);
     for (name, value) in presets {
-        machine.variables.insert(name.clone(), Value::Input(value.clone()));
+        machine
+            .variables
+            .insert(name.clone(), Value::Input(value.clone()));
     }
     let mut status = 0;
     let result = machine.whole(program, operands);
@@ -106,7 +112,7 @@ pub(super) fn run(
 }
 
 impl Machine<'_, '_> {
-    fn set(&mut self, name: &str, value: Value) {
+    pub(super) fn set(&mut self, name: &str, value: Value) {
         self.variables.insert(name.as_bytes().to_vec(), value);
     }
 
@@ -117,14 +123,14 @@ impl Machine<'_, '_> {
             .unwrap_or(Value::Unset)
     }
 
-    fn text(&self, value: &Value) -> Did<Vec<u8>> {
+    pub(super) fn text(&self, value: &Value) -> Did<Vec<u8>> {
         match value.text() {
             Some(text) => Ok(text),
             None => refuse("prints a number with a fraction"),
         }
     }
 
-    fn string(&self, name: &str) -> Did<Vec<u8>> {
+    pub(super) fn string(&self, name: &str) -> Did<Vec<u8>> {
         let value = self.get(name);
         self.text(&value)
     }
@@ -135,7 +141,10 @@ impl Machine<'_, '_> {
                 self.block(&rule.action)?;
             }
         }
-        if program.iter().all(|rule| matches!(rule.pattern, Pattern::Begin)) {
+        if program
+            .iter()
+            .all(|rule| matches!(rule.pattern, Pattern::Begin))
+        {
             return Ok(());
         }
         let mut open: Vec<bool> = program.iter().map(|_| false).collect();
@@ -219,76 +228,11 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    fn split_record(&mut self) -> Did<()> {
-        let separator = self.string("FS")?;
-        let record = self.record.clone();
-        let parts = self.split_text(&record, &separator)?;
-        self.fields = parts.into_iter().map(Value::Input).collect();
-        self.count_fields();
-        Ok(())
-    }
-
-    fn count_fields(&mut self) {
-        let count = u32::try_from(self.fields.len()).unwrap_or(u32::MAX);
-        self.set("NF", Value::Number(f64::from(count)));
-    }
-
-    fn split_text(&mut self, text: &[u8], separator: &[u8]) -> Did<Vec<Vec<u8>>> {
-        if text.is_empty() {
-            return Ok(Vec::new());
-        }
-        if separator == b" " {
-            return Ok(text
-                .split(|byte| matches!(byte, b' ' | b'\t' | b'\n'))
-                .filter(|part| !part.is_empty())
-                .map(<[u8]>::to_vec)
-                .collect());
-        }
-        if let [byte] = separator
-            && !b"\\".contains(byte)
-        {
-            return Ok(text.split(|other| other == byte).map(<[u8]>::to_vec).collect());
-        }
-        if separator.is_empty() {
-            return refuse("splits into characters");
-        }
-        let regex = self.compile(separator)?;
-        let mut out = Vec::new();
-        let mut at = 0_usize;
-        let mut from = 0_usize;
-        while let Some(captures) = regex.find(text, from, &mut self.shell.files.budget)? {
-            let Some(Some((begin, end))) = captures.first().copied() else {
-                break;
-            };
-            if end == begin {
-                from = end.saturating_add(1);
-                if from > text.len() {
-                    break;
-                }
-                continue;
-            }
-            out.push(text.get(at..begin).unwrap_or_default().to_vec());
-            (at, from) = (end, end);
-        }
-        out.push(text.get(at..).unwrap_or_default().to_vec());
-        Ok(out)
-    }
-
-    fn compile(&self, pattern: &[u8]) -> Did<Regex> {
+    pub(super) fn compile(&self, pattern: &[u8]) -> Did<Regex> {
         match parser::regex(pattern) {
             Ok(regex) => Ok(regex),
             Err(why) => refuse(why),
         }
-    }
-
-    fn rebuild(&mut self) -> Did<()> {
-        let separator = self.string("OFS")?;
-        let mut parts = Vec::new();
-        for field in &self.fields {
-            parts.push(self.text(field)?);
-        }
-        self.record = parts.join(separator.as_slice());
-        Ok(())
     }
 
     fn block(&mut self, statements: &[Statement]) -> Did<()> {
@@ -419,7 +363,7 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    fn key(&mut self, index: &[Expression]) -> Did<Vec<u8>> {
+    pub(super) fn key(&mut self, index: &[Expression]) -> Did<Vec<u8>> {
         let mut parts = Vec::new();
         for expression in index {
             let value = self.evaluate(expression)?;
@@ -429,60 +373,7 @@ impl Machine<'_, '_> {
         Ok(parts.join(separator.as_slice()))
     }
 
-    fn field(&self, index: i64) -> Did<Value> {
-        match usize::try_from(index) {
-            Ok(0) => Ok(Value::Input(self.record.clone())),
-            Ok(index) => Ok(self
-                .fields
-                .get(index.saturating_sub(1))
-                .cloned()
-                .unwrap_or(Value::Unset)),
-            Err(_) => refuse("a field has a negative number"),
-        }
-    }
-
-    fn store(&mut self, place: &Expression, value: Value) -> Did<()> {
-        match place {
-            Expression::Variable(name) => {
-                let resize = name == b"NF";
-                let count = value.integer();
-                self.variables.insert(name.clone(), value);
-                if resize {
-                    let count = usize::try_from(count).unwrap_or(0).min(MAX_FIELDS);
-                    self.fields.resize(count, Value::Input(Vec::new()));
-                    self.rebuild()?;
-                }
-            }
-            Expression::Element(name, index) => {
-                let key = self.key(index)?;
-                self.arrays.entry(name.clone()).or_default().insert(key, value);
-            }
-            Expression::Field(index) => {
-                let index = self.evaluate(index)?.integer();
-                match usize::try_from(index) {
-                    Ok(0) => {
-                        self.record = self.text(&value)?;
-                        self.split_record()?;
-                    }
-                    Ok(index) if index <= MAX_FIELDS => {
-                        if self.fields.len() < index {
-                            self.fields.resize(index, Value::Input(Vec::new()));
-                        }
-                        if let Some(field) = self.fields.get_mut(index.saturating_sub(1)) {
-                            *field = value;
-                        }
-                        self.count_fields();
-                        self.rebuild()?;
-                    }
-                    _ => return refuse("a field's number is out of range"),
-                }
-            }
-            _ => return refuse("assigns to what is no variable"),
-        }
-        Ok(())
-    }
-
-    fn evaluate(&mut self, expression: &Expression) -> Did<Value> {
+    pub(super) fn evaluate(&mut self, expression: &Expression) -> Did<Value> {
         self.shell.files.budget.step(1)?;
         self.depth = self.depth.saturating_add(1);
         if self.depth > 200 {
@@ -513,7 +404,11 @@ impl Machine<'_, '_> {
             }
             Expression::In(index, name) => {
                 let key = self.key(index)?;
-                truth(self.arrays.get(name).is_some_and(|array| array.contains_key(&key)))
+                truth(
+                    self.arrays
+                        .get(name)
+                        .is_some_and(|array| array.contains_key(&key)),
+                )
             }
             Expression::Assign(place, operator, right) => {
                 let right = self.evaluate(right)?;
@@ -585,7 +480,7 @@ impl Machine<'_, '_> {
         })
     }
 
-    fn regex_of(&mut self, expression: &Expression) -> Did<Regex> {
+    pub(super) fn regex_of(&mut self, expression: &Expression) -> Did<Regex> {
         match expression {
             Expression::Regex(regex) => Ok((**regex).clone()),
             other => {
@@ -601,7 +496,7 @@ impl Machine<'_, '_> {
         Ok(regex.is_match(text, &mut self.shell.files.budget)?)
     }
 
-    fn argument_text(&mut self, arguments: &[Expression], index: usize) -> Did<Vec<u8>> {
+    pub(super) fn argument_text(&mut self, arguments: &[Expression], index: usize) -> Did<Vec<u8>> {
         match arguments.get(index) {
             Some(argument) => {
                 let value = self.evaluate(argument)?;
@@ -609,227 +504,6 @@ impl Machine<'_, '_> {
             }
             None => Ok(Vec::new()),
         }
-    }
-
-    fn call(&mut self, name: &[u8], arguments: &[Expression]) -> Did<Value> {
-        let count = |count: usize| Value::Number(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
-        Ok(match (name, arguments.len()) {
-            (b"length", 0) => count(self.record.len()),
-            (b"length", 1) => {
-                if let Some(Expression::Variable(name)) = arguments.first()
-                    && let Some(array) = self.arrays.get(name)
-                {
-                    return Ok(count(array.len()));
-                }
-                count(self.argument_text(arguments, 0)?.len())
-            }
-            (b"substr", 2 | 3) => {
-                let text = self.argument_text(arguments, 0)?;
-                let mut numbers = Vec::new();
-                for argument in arguments.get(1..).unwrap_or_default() {
-                    numbers.push(self.evaluate(argument)?.number());
-                }
-                let start = numbers.first().copied().unwrap_or(1.0).round();
-                if start < 1.0 {
-                    return refuse("takes a part before the first character, where awks differ");
-                }
-                let end = match numbers.get(1) {
-                    Some(length) => start + length.round(),
-                    None => f64::INFINITY,
-                };
-                let part: Vec<u8> = text
-                    .iter()
-                    .enumerate()
-                    .filter(|&(index, _)| {
-                        let at = f64::from(u32::try_from(index).unwrap_or(u32::MAX)) + 1.0;
-                        at >= start && at < end
-                    })
-                    .map(|(_, &byte)| byte)
-                    .collect();
-                Value::String(part)
-            }
-            (b"index", 2) => {
-                let text = self.argument_text(arguments, 0)?;
-                let wanted = self.argument_text(arguments, 1)?;
-                if wanted.is_empty() {
-                    return Ok(Value::Number(0.0));
-                }
-                let at = text.windows(wanted.len()).position(|part| part == wanted);
-                count(at.map_or(0, |at| at.saturating_add(1)))
-            }
-            (b"tolower", 1) => Value::String(self.argument_text(arguments, 0)?.to_ascii_lowercase()),
-            (b"toupper", 1) => Value::String(self.argument_text(arguments, 0)?.to_ascii_uppercase()),
-            (b"int", 1) => match arguments.first() {
-                Some(argument) => Value::Number(self.evaluate(argument)?.number().trunc()),
-                None => Value::Number(0.0),
-            },
-            (b"sprintf", 1..) => Value::String(self.format(arguments)?),
-            (b"split", 2 | 3) => {
-                let text = self.argument_text(arguments, 0)?;
-                let Some(Expression::Variable(array)) = arguments.get(1) else {
-                    return refuse("splits into what is no array");
-                };
-                let separator = match arguments.get(2) {
-                    Some(Expression::Regex(_)) => return refuse("splits at an expression"),
-                    Some(other) => {
-                        let value = self.evaluate(other)?;
-                        self.text(&value)?
-                    }
-                    None => self.string("FS")?,
-                };
-                let parts = self.split_text(&text, &separator)?;
-                let total = parts.len();
-                let elements = parts
-                    .into_iter()
-                    .enumerate()
-                    .map(|(index, part)| {
-                        let key = index.saturating_add(1).to_string().into_bytes();
-                        (key, Value::Input(part))
-                    })
-                    .collect();
-                self.arrays.insert(array.clone(), elements);
-                count(total)
-            }
-            (b"match", 2) => {
-                let text = self.argument_text(arguments, 0)?;
-                let Some(pattern) = arguments.get(1) else {
-                    return refuse("matches nothing");
-                };
-                let regex = self.regex_of(pattern)?;
-                let found = regex.find(&text, 0, &mut self.shell.files.budget)?;
-                let whole = found.and_then(|captures| captures.first().copied().flatten());
-                let (start, length) = match whole {
-                    Some((begin, end)) => (
-                        count(begin.saturating_add(1)),
-                        count(end.saturating_sub(begin)),
-                    ),
-                    None => (Value::Number(0.0), Value::Number(-1.0)),
-                };
-                self.set("RSTART", start.clone());
-                self.set("RLENGTH", length);
-                start
-            }
-            (b"sub" | b"gsub", 2 | 3) => self.substitute(arguments, name == b"gsub")?,
-            _ => {
-                return refuse(format!(
-                    "the function {} is not interpreted",
-                    String::from_utf8_lossy(name)
-                ));
-            }
-        })
-    }
-
-    fn substitute(&mut self, arguments: &[Expression], global: bool) -> Did<Value> {
-        let Some(pattern) = arguments.first() else {
-            return refuse("substitutes nothing");
-        };
-        let regex = self.regex_of(pattern)?;
-        let replacement = self.argument_text(arguments, 1)?;
-        let whole = Expression::Field(Box::new(Expression::Number(0.0)));
-        let place = arguments.get(2).unwrap_or(&whole);
-        let value = self.evaluate(place)?;
-        let text = self.text(&value)?;
-        let mut out = Vec::new();
-        let mut at = 0_usize;
-        let mut count = 0.0_f64;
-        let mut last_end = None;
-        while at <= text.len() {
-            let Some(captures) = regex.find(&text, at, &mut self.shell.files.budget)? else {
-                break;
-            };
-            let Some(Some((begin, end))) = captures.first().copied() else {
-                break;
-            };
-            out.extend_from_slice(text.get(at..begin).unwrap_or_default());
-            if end > begin || last_end != Some(begin) {
-                count += 1.0;
-                let mut bytes = replacement.iter().copied().peekable();
-                while let Some(byte) = bytes.next() {
-                    match (byte, bytes.peek()) {
-                        (b'\\', Some(&next)) if matches!(next, b'&' | b'\\') => {
-                            bytes.next();
-                            out.push(next);
-                        }
-                        (b'&', _) => out.extend_from_slice(text.get(begin..end).unwrap_or_default()),
-                        (byte, _) => out.push(byte),
-                    }
-                }
-                last_end = Some(end);
-            }
-            if end > begin {
-                at = end;
-            } else {
-                out.extend(text.get(begin));
-                at = begin.saturating_add(1);
-            }
-            self.shell.files.budget.object(u64::try_from(out.len()).unwrap_or(u64::MAX))?;
-            if !global {
-                break;
-            }
-        }
-        out.extend_from_slice(text.get(at.min(text.len())..).unwrap_or_default());
-        if count > 0.0 {
-            self.store(place, Value::String(out))?;
-        }
-        Ok(Value::Number(count))
-    }
-
-    fn format(&mut self, values: &[Expression]) -> Did<Vec<u8>> {
-        let format = self.argument_text(values, 0)?;
-        let mut next = 1_usize;
-        let mut out = Vec::new();
-        let mut bytes = format.iter().copied().peekable();
-        while let Some(byte) = bytes.next() {
-            if byte != b'%' {
-                out.push(byte);
-                continue;
-            }
-            if bytes.peek() == Some(&b'%') {
-                bytes.next();
-                out.push(b'%');
-                continue;
-            }
-            let mut flags = Vec::new();
-            while let Some(flag) = bytes.next_if(|byte| b"-0".contains(byte)) {
-                flags.push(flag);
-            }
-            let mut width = 0_usize;
-            while let Some(digit) = bytes.next_if(u8::is_ascii_digit) {
-                width = width
-                    .saturating_mul(10)
-                    .saturating_add(usize::from(digit.wrapping_sub(b'0')))
-                    .min(10_000);
-            }
-            let argument = values.get(next);
-            next = next.saturating_add(1);
-            let value = match argument {
-                Some(argument) => self.evaluate(argument)?,
-                None => Value::Unset,
-            };
-            let text = match bytes.next() {
-                Some(b's') => self.text(&value)?,
-                Some(b'd' | b'i') => value.integer().to_string().into_bytes(),
-                Some(b'c') => match &value {
-                    Value::Number(_) => return refuse("prints a character by its number"),
-                    other => self.text(other)?.get(..1).unwrap_or_default().to_vec(),
-                },
-                Some(b'x') => format!("{:x}", value.integer()).into_bytes(),
-                Some(b'o') => format!("{:o}", value.integer()).into_bytes(),
-                _ => return refuse("the format is not interpreted"),
-            };
-            let padding = width.saturating_sub(text.len());
-            if flags.contains(&b'-') {
-                out.extend_from_slice(&text);
-                out.extend(std::iter::repeat_n(b' ', padding));
-            } else if flags.contains(&b'0') && !text.starts_with(b"-") {
-                out.extend(std::iter::repeat_n(b'0', padding));
-                out.extend_from_slice(&text);
-            } else {
-                out.extend(std::iter::repeat_n(b' ', padding));
-                out.extend_from_slice(&text);
-            }
-        }
-        Ok(out)
     }
 }
 

@@ -94,7 +94,8 @@ impl Database {
                 out.push_str(letters.as_str());
                 out.push_str(&format!(": {}\n", value.replace('\n', "\\n")));
             }
-            let join = |words: &BTreeSet<String>| words.iter().cloned().collect::<Vec<_>>().join(", ");
+            let join =
+                |words: &BTreeSet<String>| words.iter().cloned().collect::<Vec<_>>().join(", ");
             if !item.owners.is_empty() {
                 out.push_str(&format!("Owners: {}\n", join(&item.owners)));
             }

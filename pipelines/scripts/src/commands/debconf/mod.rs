@@ -73,22 +73,37 @@ pub(crate) fn start(shell: &mut Shell<'_>) -> Run<i32> {
     shell.debconf.running = true;
     shell.debconf.config = load(shell, CONFIG)?;
     shell.debconf.templates = load(shell, TEMPLATES)?;
-    if shell.files.read(PASSWORDS)?.is_ok_and(|text| !text.is_empty()) {
-        return shell.refuse(Reason::Question, b"debconf", "the guest's database holds passwords");
+    if shell
+        .files
+        .read(PASSWORDS)?
+        .is_ok_and(|text| !text.is_empty())
+    {
+        return shell.refuse(
+            Reason::Question,
+            b"debconf",
+            "the guest's database holds passwords",
+        );
     }
     // The frontend names the owner by the script's file, the architecture included.
     let name = String::from_utf8_lossy(&shell.environment.name).into_owned();
     let file = name.rsplit('/').next().unwrap_or_default();
-    let owner = file
-        .rsplit_once('.')
-        .map_or_else(|| shell.call.package.to_owned(), |(owner, _)| owner.to_owned());
+    let owner = file.rsplit_once('.').map_or_else(
+        || shell.call.package.to_owned(),
+        |(owner, _)| owner.to_owned(),
+    );
     shell.debconf.owner = owner;
-    let base = name.trim_end_matches(|c: char| c != '.' && c != '/').to_owned();
+    let base = name
+        .trim_end_matches(|c: char| c != '.' && c != '/')
+        .to_owned();
     let phase = shell.call.name;
     let templates = format!("{base}templates");
     if let Ok(text) = shell.files.read(templates.as_bytes())? {
         let Some(templates) = template::parse(&text) else {
-            return shell.refuse(Reason::Question, b"debconf", "the package's templates are broken");
+            return shell.refuse(
+                Reason::Question,
+                b"debconf",
+                "the package's templates are broken",
+            );
         };
         let Session {
             config,
@@ -102,15 +117,24 @@ pub(crate) fn start(shell: &mut Shell<'_>) -> Run<i32> {
             }
         }
     }
-    if matches!(phase, crate::ScriptName::Postinst | crate::ScriptName::Preinst) {
+    if matches!(
+        phase,
+        crate::ScriptName::Postinst | crate::ScriptName::Preinst
+    ) {
         let config = format!("{base}config");
         if let Ok(content) = shell.files.read(config.as_bytes())? {
-            let version = shell.environment.positional.get(1).cloned().unwrap_or_default();
-            let (dialect, options) = match crate::interpreter_of(&content) {
-                Ok(found) => found,
-                Err(_) => {
-                    return shell.refuse(Reason::Interpreter, b"debconf", "the config script is no shell script");
-                }
+            let version = shell
+                .environment
+                .positional
+                .get(1)
+                .cloned()
+                .unwrap_or_default();
+            let Ok((dialect, options)) = crate::interpreter_of(&content) else {
+                return shell.refuse(
+                    Reason::Interpreter,
+                    b"debconf",
+                    "the config script is no shell script",
+                );
             };
             let words = vec![config.clone().into_bytes(), b"configure".to_vec(), version];
             let status = shell.deeper(|shell| {
@@ -128,10 +152,17 @@ pub(crate) fn start(shell: &mut Shell<'_>) -> Run<i32> {
 
 fn load(shell: &mut Shell<'_>, path: &[u8]) -> Run<Database> {
     let text = shell.files.read(path)?.unwrap_or_default();
-    shell.files.budget.step(u64::try_from(text.len() / 64).unwrap_or(u64::MAX))?;
+    shell
+        .files
+        .budget
+        .step(u64::try_from(text.len() / 64).unwrap_or(u64::MAX))?;
     match Database::parse(&text) {
         Some(database) => Ok(database),
-        None => shell.refuse(Reason::Question, b"debconf", "the guest's database is broken"),
+        None => shell.refuse(
+            Reason::Question,
+            b"debconf",
+            "the guest's database is broken",
+        ),
     }
 }
 
@@ -148,7 +179,9 @@ fn save(shell: &mut Shell<'_>) -> Run<()> {
         }
         let text = database.text();
         let old = [path, b"-old"].concat();
-        if shell.files.exists(path, dormouse_filesystem::Follow::Links)?
+        if shell
+            .files
+            .exists(path, dormouse_filesystem::Follow::Links)?
             && shell.files.rename(path, &old)?.is_err()
         {
             return shell.usage(b"debconf", "the database cannot be written");
@@ -220,7 +253,9 @@ fn missing(shell: &mut Shell<'_>, name: &str) -> Run<i32> {
 
 fn version(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     match words_of(words).first() {
-        Some(version) if version.split('.').next() != Some("2") => answer(shell, 30, "Version too low"),
+        Some(version) if version.split('.').next() != Some("2") => {
+            answer(shell, 30, "Version too low")
+        }
         _ => answer(shell, 0, "2.1"),
     }
 }
@@ -295,7 +330,11 @@ fn set(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         return answer(shell, 20, "Incorrect number of arguments");
     };
     let value = value.join(" ");
-    match shell.debconf.config.change(name, |item| item.set_field("value", &value)) {
+    match shell
+        .debconf
+        .config
+        .change(name, |item| item.set_field("value", &value))
+    {
         true => answer(shell, 0, "value set"),
         false => missing(shell, name),
     }
@@ -325,7 +364,12 @@ fn get_flag(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let [name, flag] = words.as_slice() else {
         return answer(shell, 20, "Incorrect number of arguments");
     };
-    match shell.debconf.config.get(name).map(|item| item.flags.contains(flag.as_str())) {
+    match shell
+        .debconf
+        .config
+        .get(name)
+        .map(|item| item.flags.contains(flag.as_str()))
+    {
         Some(true) => answer(shell, 0, "true"),
         Some(false) => answer(shell, 0, "false"),
         None => missing(shell, name),
@@ -361,8 +405,14 @@ fn get_meta(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         return missing(shell, name);
     }
     let field = field.to_ascii_lowercase();
-    let own = shell.debconf.config.get(name).and_then(|item| item.field(&field));
-    let text = own.or_else(|| shell.debconf.template_of(name)?.field(&field)).map(str::to_owned);
+    let own = shell
+        .debconf
+        .config
+        .get(name)
+        .and_then(|item| item.field(&field));
+    let text = own
+        .or_else(|| shell.debconf.template_of(name)?.field(&field))
+        .map(str::to_owned);
     match text {
         Some(text) if !text.contains('\n') => {
             let text = shell.debconf.expanded(name, &text);
@@ -415,14 +465,29 @@ fn input(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         .unwrap_or(2);
     let kind = shell.debconf.kind(name);
     if kind == "error" && !seen {
-        return shell.refuse(Reason::Question, b"debconf", format!("{name} tells an error to nobody"));
+        return shell.refuse(
+            Reason::Question,
+            b"debconf",
+            format!("{name} tells an error to nobody"),
+        );
     }
-    let plain = matches!(kind.as_str(), "string" | "boolean" | "select" | "multiselect" | "password");
+    let plain = matches!(
+        kind.as_str(),
+        "string" | "boolean" | "select" | "multiselect" | "password"
+    );
     if plain && rank_here >= asked_from && !seen && shell.debconf.value(name).is_none() {
-        return shell.refuse(Reason::Question, b"debconf", format!("{name} has no answer"));
+        return shell.refuse(
+            Reason::Question,
+            b"debconf",
+            format!("{name} has no answer"),
+        );
     }
     if kind == "password" {
-        return shell.refuse(Reason::Question, b"debconf", format!("{name} is a password"));
+        return shell.refuse(
+            Reason::Question,
+            b"debconf",
+            format!("{name} is a password"),
+        );
     }
     shell.debconf.busy.push(name.clone());
     // The noninteractive frontend shows nothing.
@@ -444,9 +509,16 @@ fn go(shell: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
                     .to_owned();
                 let choices = shell.debconf.expanded(&name, &choices);
                 if choices.contains('\\') {
-                    return shell.refuse(Reason::Question, b"debconf", format!("{name} has escaped choices"));
+                    return shell.refuse(
+                        Reason::Question,
+                        b"debconf",
+                        format!("{name} has escaped choices"),
+                    );
                 }
-                let mut choices = choices.split(',').map(str::trim).filter(|choice| !choice.is_empty());
+                let mut choices = choices
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|choice| !choice.is_empty());
                 let first = choices.clone().next().unwrap_or_default().to_owned();
                 if choices.any(|choice| choice == current) {
                     current

@@ -23,19 +23,20 @@ pub(super) fn parse(text: &[u8]) -> Option<Vec<Template>> {
         let mut field = String::new();
         let mut value = String::new();
         let mut extended = String::new();
-        let save = |field: &str, value: &str, extended: &str, fields: &mut BTreeMap<String, String>| {
-            if field.is_empty() {
-                return true;
-            }
-            if fields.insert(field.to_owned(), value.to_owned()).is_some() {
-                return false;
-            }
-            let extended = extended.trim_end_matches('\n');
-            if !extended.is_empty() {
-                fields.insert(format!("extended_{field}"), extended.to_owned());
-            }
-            true
-        };
+        let save =
+            |field: &str, value: &str, extended: &str, fields: &mut BTreeMap<String, String>| {
+                if field.is_empty() {
+                    return true;
+                }
+                if fields.insert(field.to_owned(), value.to_owned()).is_some() {
+                    return false;
+                }
+                let extended = extended.trim_end_matches('\n');
+                if !extended.is_empty() {
+                    fields.insert(format!("extended_{field}"), extended.to_owned());
+                }
+                true
+            };
         for line in stanza.split('\n') {
             let is_key = |key: &str| {
                 key.chars()
@@ -59,7 +60,11 @@ pub(super) fn parse(text: &[u8]) -> Option<Vec<Template>> {
                     return None;
                 }
                 field = key.to_ascii_lowercase();
-                value = rest.strip_prefix([' ', '\t']).unwrap_or(rest).trim_end().to_owned();
+                value = rest
+                    .strip_prefix([' ', '\t'])
+                    .unwrap_or(rest)
+                    .trim_end()
+                    .to_owned();
                 extended.clear();
             }
         }

@@ -67,19 +67,24 @@ pub(crate) fn dpkg(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             match flaw {
                 Some(flaw) => {
                     shell.complain(b"dpkg: error", flaw)?;
-                    Ok(1)
+                    let fatal = action == b"--validate-version" && !is_warning(flaw);
+                    Ok(if fatal { 2 } else { 1 })
                 }
                 None => Ok(0),
             }
         }
-        b"-L" | b"--listfiles" | b"-S" | b"--search" | b"-s" | b"--status" | b"-p"
-        | b"-l" | b"--list" | b"-W" | b"--show" | b"--control-path" => {
+        b"-L" | b"--listfiles" | b"-S" | b"--search" | b"-s" | b"--status" | b"-p" | b"-l"
+        | b"--list" | b"-W" | b"--show" | b"--control-path" => {
             let mut call = vec![b"dpkg-query".to_vec(), action];
             call.extend(rest.iter().cloned());
             dpkg_query(shell, &call)
         }
-        b"--assert-support-predepends" | b"--assert-working-epoch" | b"--assert-long-filenames"
-        | b"--assert-multi-conrep" | b"--assert-multi-arch" | b"--assert-versioned-provides"
+        b"--assert-support-predepends"
+        | b"--assert-working-epoch"
+        | b"--assert-long-filenames"
+        | b"--assert-multi-conrep"
+        | b"--assert-multi-arch"
+        | b"--assert-versioned-provides"
         | b"--assert-protected-field" => Ok(0),
         other => shell.usage(
             b"dpkg",
@@ -94,34 +99,41 @@ fn compare_versions(shell: &mut Shell<'_>, operands: &[Vec<u8>]) -> Run<i32> {
         return Ok(2);
     };
     // What an empty version counts as: earlier than any, later than any, or (with < and the like) earlier.
-    let (if_none_left, if_none_right, if_none_both, accepts): (bool, bool, bool, fn(Ordering) -> bool) =
-        match relation.as_slice() {
-            b"le" => (true, false, true, Ordering::is_le),
-            b"lt" => (true, false, false, Ordering::is_lt),
-            b"eq" => (false, false, true, Ordering::is_eq),
-            b"ne" => (true, true, false, Ordering::is_ne),
-            b"ge" => (false, true, true, Ordering::is_ge),
-            b"gt" => (false, true, false, Ordering::is_gt),
-            b"le-nl" => (false, true, true, Ordering::is_le),
-            b"lt-nl" => (false, true, false, Ordering::is_lt),
-            b"ge-nl" => (true, false, true, Ordering::is_ge),
-            b"gt-nl" => (true, false, false, Ordering::is_gt),
-            b"<" | b"<=" => (true, false, true, Ordering::is_le),
-            b"<<" => (true, false, false, Ordering::is_lt),
-            b"=" => (false, false, true, Ordering::is_eq),
-            b">" | b">=" => (false, true, true, Ordering::is_ge),
-            b">>" => (false, true, false, Ordering::is_gt),
-            _ => {
-                shell.complain(b"dpkg: error", "bad relation")?;
-                return Ok(2);
-            }
-        };
+    let (if_none_left, if_none_right, if_none_both, accepts): (
+        bool,
+        bool,
+        bool,
+        fn(Ordering) -> bool,
+    ) = match relation.as_slice() {
+        b"le" => (true, false, true, Ordering::is_le),
+        b"lt" => (true, false, false, Ordering::is_lt),
+        b"eq" => (false, false, true, Ordering::is_eq),
+        b"ne" => (true, true, false, Ordering::is_ne),
+        b"ge" => (false, true, true, Ordering::is_ge),
+        b"gt" => (false, true, false, Ordering::is_gt),
+        b"le-nl" => (false, true, true, Ordering::is_le),
+        b"lt-nl" => (false, true, false, Ordering::is_lt),
+        b"ge-nl" => (true, false, true, Ordering::is_ge),
+        b"gt-nl" => (true, false, false, Ordering::is_gt),
+        b"<" | b"<=" => (true, false, true, Ordering::is_le),
+        b"<<" => (true, false, false, Ordering::is_lt),
+        b"=" => (false, false, true, Ordering::is_eq),
+        b">" | b">=" => (false, true, true, Ordering::is_ge),
+        b">>" => (false, true, false, Ordering::is_gt),
+        _ => {
+            shell.complain(b"dpkg: error", "bad relation")?;
+            return Ok(2);
+        }
+    };
     for text in [left, right] {
         if text.is_empty() {
             continue;
         }
         if let Some(flaw) = version::flaw(text) {
-            let line = format!("version '{}' has bad syntax: {flaw}", String::from_utf8_lossy(text));
+            let line = format!(
+                "version '{}' has bad syntax: {flaw}",
+                String::from_utf8_lossy(text)
+            );
             if is_warning(flaw) {
                 shell.complain(b"dpkg: warning", line)?;
             } else {
@@ -157,7 +169,9 @@ pub(crate) fn dpkg_trigger(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32>
             b"--await" => awaited = true,
             b"--no-act" => act = false,
             b"--by-package" => {
-                by = rest.next().map(|name| String::from_utf8_lossy(name).into_owned());
+                by = rest
+                    .next()
+                    .map(|name| String::from_utf8_lossy(name).into_owned());
             }
             word if word.starts_with(b"--by-package=") => {
                 let name = word.get(b"--by-package=".len()..).unwrap_or_default();

@@ -76,7 +76,8 @@ fn matching(world: &World, operand: &str) -> Vec<Found> {
             wanted == package.architecture
                 || wanted == "any"
                 || (wanted == "native"
-                    && (package.architecture == world.architecture || package.architecture == "all"))
+                    && (package.architecture == world.architecture
+                        || package.architecture == "all"))
                 || (package.architecture == "all" && wanted == world.architecture)
         })
     };
@@ -146,7 +147,11 @@ fn abbreviation(package: &PackageView) -> String {
         "triggers-pending" => 't',
         _ => 'i',
     };
-    let error = if package.error == "reinstreq" { 'R' } else { ' ' };
+    let error = if package.error == "reinstreq" {
+        'R'
+    } else {
+        ' '
+    };
     format!("{want}{state}{error}")
 }
 
@@ -175,7 +180,11 @@ fn field(world: &World, name: &str, found: &Found) -> Option<String> {
             None if source.is_empty() => (package_name.clone(), version()),
             None => (source, version()),
         };
-        if from_source { source_name } else { source_version }
+        if from_source {
+            source_name
+        } else {
+            source_version
+        }
     };
     Some(match name.to_ascii_lowercase().as_str() {
         "package" => package_name.clone(),
@@ -193,8 +202,13 @@ fn field(world: &World, name: &str, found: &Found) -> Option<String> {
         "source:version" => part(false),
         "source:upstream-version" => {
             let version = part(false);
-            let version = version.split_once(':').map_or(version.as_str(), |(_, rest)| rest);
-            version.rsplit_once('-').map_or(version, |(upstream, _)| upstream).to_owned()
+            let version = version
+                .split_once(':')
+                .map_or(version.as_str(), |(_, rest)| rest);
+            version
+                .rsplit_once('-')
+                .map_or(version, |(upstream, _)| upstream)
+                .to_owned()
         }
         other if other.starts_with("db-") || other.starts_with("db:") => return None,
         other => package
@@ -235,7 +249,8 @@ fn formatted(shell: &Shell<'_>, format: &[u8], found: &Found) -> Run<Vec<u8>> {
                     None => (inside.as_str(), 0),
                 };
                 let Some(value) = field(shell.world, name, found) else {
-                    return shell.usage(b"dpkg-query", format!("the field {name} is not known here"));
+                    return shell
+                        .usage(b"dpkg-query", format!("the field {name} is not known here"));
                 };
                 let wide = usize::try_from(width.unsigned_abs().min(10_000)).unwrap_or(0);
                 let padded = match width {
@@ -252,7 +267,9 @@ fn formatted(shell: &Shell<'_>, format: &[u8], found: &Found) -> Run<Vec<u8>> {
 }
 
 fn show(shell: &mut Shell<'_>, format: Option<&[u8]>, operands: &[Vec<u8>]) -> Run<i32> {
-    let format = format.unwrap_or(b"${binary:Package}\\t${Version}\\n").to_vec();
+    let format = format
+        .unwrap_or(b"${binary:Package}\\t${Version}\\n")
+        .to_vec();
     let world = shell.world;
     let mut all: Vec<Found> = Vec::new();
     let mut status = 0;
@@ -264,7 +281,10 @@ fn show(shell: &mut Shell<'_>, format: Option<&[u8]>, operands: &[Vec<u8>]) -> R
         let operand = text_of(operand);
         let found = matching(world, &operand);
         if found.is_empty() {
-            shell.complain(b"dpkg-query", format!("no packages found matching {operand}"))?;
+            shell.complain(
+                b"dpkg-query",
+                format!("no packages found matching {operand}"),
+            )?;
             status = 1;
         }
         for found in found {
@@ -273,7 +293,10 @@ fn show(shell: &mut Shell<'_>, format: Option<&[u8]>, operands: &[Vec<u8>]) -> R
             }
         }
     }
-    all.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.architecture.cmp(&b.1.architecture)));
+    all.sort_by(|a, b| {
+        a.0.cmp(&b.0)
+            .then_with(|| a.1.architecture.cmp(&b.1.architecture))
+    });
     let mut out = Vec::new();
     for found in &all {
         shell.files.budget.step(1)?;
@@ -286,7 +309,10 @@ fn show(shell: &mut Shell<'_>, format: Option<&[u8]>, operands: &[Vec<u8>]) -> R
 /// The file of `info/` that belongs to a record.
 fn info_path(name: &str, package: &PackageView, suffix: &str) -> String {
     if package.multi_arch_same {
-        format!("/var/lib/dpkg/info/{name}:{}.{suffix}", package.architecture)
+        format!(
+            "/var/lib/dpkg/info/{name}:{}.{suffix}",
+            package.architecture
+        )
     } else {
         format!("/var/lib/dpkg/info/{name}.{suffix}")
     }
@@ -297,10 +323,14 @@ fn list_files(shell: &mut Shell<'_>, operands: &[Vec<u8>]) -> Run<i32> {
     let diversions = super::super::divert::read(shell)?;
     for operand in operands {
         let operand = text_of(operand);
-        let installed = one(shell.world, &operand)
-            .filter(|(_, package)| !matches!(package.state.as_str(), "not-installed" | "config-files"));
+        let installed = one(shell.world, &operand).filter(|(_, package)| {
+            !matches!(package.state.as_str(), "not-installed" | "config-files")
+        });
         let Some((name, package)) = installed else {
-            shell.complain(b"dpkg-query", format!("package '{operand}' is not installed"))?;
+            shell.complain(
+                b"dpkg-query",
+                format!("package '{operand}' is not installed"),
+            )?;
             status = 1;
             continue;
         };
@@ -355,7 +385,8 @@ fn search(shell: &mut Shell<'_>, operands: &[Vec<u8>]) -> Run<i32> {
             pattern => pattern,
         };
         // Owners by path, in the order the paths are met.
-        let mut owners: std::collections::BTreeMap<Vec<u8>, Vec<String>> = std::collections::BTreeMap::new();
+        let mut owners: std::collections::BTreeMap<Vec<u8>, Vec<String>> =
+            std::collections::BTreeMap::new();
         for (name, package) in &installed {
             let path = info_path(name, package, "list");
             let Ok(list) = shell.files.read(path.as_bytes())? else {
@@ -368,10 +399,11 @@ fn search(shell: &mut Shell<'_>, operands: &[Vec<u8>]) -> Run<i32> {
                     None => line == text,
                 };
                 if fits {
-                    owners
-                        .entry(line.to_vec())
-                        .or_default()
-                        .push(display_name(shell.world, name, package));
+                    owners.entry(line.to_vec()).or_default().push(display_name(
+                        shell.world,
+                        name,
+                        package,
+                    ));
                 }
             }
         }
@@ -393,7 +425,8 @@ fn status(shell: &mut Shell<'_>, operands: &[Vec<u8>]) -> Run<i32> {
     for operand in operands {
         let operand = text_of(operand);
         let Some((name, package)) = one(shell.world, &operand) else {
-            let text = format!("package '{operand}' is not installed and no information is available");
+            let text =
+                format!("package '{operand}' is not installed and no information is available");
             shell.complain(b"dpkg-query", text)?;
             code = 1;
             continue;

@@ -1,5 +1,6 @@
 //! `sed`: POSIX with GNU's `-i`, `-E` and one-line `a`, `i`, `c`.
 
+mod operands;
 mod program;
 mod run;
 
@@ -119,7 +120,7 @@ pub(crate) fn sed(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             Ok(found) => found.path.as_bytes().to_vec(),
             Err(_) => path.clone(),
         };
-        let ran = run::run(shell, &program, &[text.clone()], quiet)?;
+        let ran = run::run(shell, &program, std::slice::from_ref(&text), quiet)?;
         if !suffix.is_empty() {
             let backup = [&target[..], &suffix].concat();
             if let Err(errno) = shell.files.rename(&target, &backup)? {
@@ -128,14 +129,19 @@ pub(crate) fn sed(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             }
         }
         let owner = (attributes.uid, attributes.gid);
-        if let Err(errno) = shell.files.replace(&target, ran.out, attributes.mode, owner)? {
+        if let Err(errno) = shell
+            .files
+            .replace(&target, ran.out, attributes.mode, owner)?
+        {
             shell.complain(b"sed", errno.to_string())?;
             return Ok(4);
         }
         if !attributes.xattrs.is_empty()
             && let Ok(place) = shell.files.place(&target)?
         {
-            shell.files.change(&place, |new| new.xattrs = attributes.xattrs)?;
+            shell
+                .files
+                .change(&place, |new| new.xattrs = attributes.xattrs)?;
         }
         if let Some(status) = ran.status {
             return Ok(status);

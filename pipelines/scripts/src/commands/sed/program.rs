@@ -13,7 +13,7 @@ pub(super) enum Flaw {
     Unknown(String),
 }
 
-type Parsed<T> = Result<T, Flaw>;
+pub(super) type Parsed<T> = Result<T, Flaw>;
 
 #[derive(Debug)]
 pub(super) enum Address {
@@ -58,7 +58,10 @@ pub(super) enum Action {
     DeleteFirst,
     Print,
     PrintFirst,
-    Quit { print: bool, status: i32 },
+    Quit {
+        print: bool,
+        status: i32,
+    },
     Append(Vec<u8>),
     Insert(Vec<u8>),
     Change(Vec<u8>),
@@ -83,9 +86,9 @@ pub(super) struct Step {
     pub(super) action: Action,
 }
 
-struct Parser<'t> {
+pub(super) struct Parser<'t> {
     text: &'t [u8],
-    at: usize,
+    pub(super) at: usize,
     syntax: Syntax,
 }
 
@@ -190,11 +193,11 @@ pub(super) fn parse(text: &[u8], extended: bool) -> Parsed<Vec<Step>> {
 }
 
 impl Parser<'_> {
-    fn peek(&self) -> Option<u8> {
+    pub(super) fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
-    fn next(&mut self) -> Option<u8> {
+    pub(super) fn next(&mut self) -> Option<u8> {
         let byte = self.peek();
         if byte.is_some() {
             self.at = self.at.saturating_add(1);
@@ -202,13 +205,13 @@ impl Parser<'_> {
         byte
     }
 
-    fn skip(&mut self, bytes: &[u8]) {
+    pub(super) fn skip(&mut self, bytes: &[u8]) {
         while self.peek().is_some_and(|byte| bytes.contains(&byte)) {
             self.at = self.at.saturating_add(1);
         }
     }
 
-    fn number(&mut self) -> Option<usize> {
+    pub(super) fn number(&mut self) -> Option<usize> {
         let mut value: Option<usize> = None;
         while let Some(digit) = self.peek().filter(u8::is_ascii_digit) {
             self.at = self.at.saturating_add(1);
@@ -228,7 +231,7 @@ impl Parser<'_> {
     }
 
     /// Text up to an unescaped delimiter, in which an escaped one loses its backslash.
-    fn delimited(&mut self, delimiter: u8, is_regex: bool) -> Parsed<Vec<u8>> {
+    pub(super) fn delimited(&mut self, delimiter: u8, is_regex: bool) -> Parsed<Vec<u8>> {
         let mut out = Vec::new();
         let mut in_bracket = false;
         let mut bracket_start = 0_usize;
@@ -304,11 +307,14 @@ impl Parser<'_> {
     }
 
     /// An expression; the empty one is the last used.
-    fn regex(&self, pattern: &[u8], ignore_case: bool) -> Parsed<Option<Regex>> {
+    pub(super) fn regex(&self, pattern: &[u8], ignore_case: bool) -> Parsed<Option<Regex>> {
         if pattern.is_empty() {
             return Ok(None);
         }
-        if pattern.windows(2).any(|two| matches!(two, [b'\\', b'c' | b'd' | b'o' | b'x' | b'f' | b'v' | b'a'])) {
+        if pattern
+            .windows(2)
+            .any(|two| matches!(two, [b'\\', b'c' | b'd' | b'o' | b'x' | b'f' | b'v' | b'a']))
+        {
             return Err(Flaw::Unknown("an escape in the expression".into()));
         }
         Regex::new(pattern, self.syntax, ignore_case, true)
@@ -328,7 +334,10 @@ impl Parser<'_> {
                 self.skip(b" \t");
                 range.second = if self.peek() == Some(b'+') {
                     self.at = self.at.saturating_add(1);
-                    Some(Address::Plus(self.number().ok_or_else(|| Flaw::Bad("unexpected `,'".into()))?))
+                    Some(Address::Plus(
+                        self.number()
+                            .ok_or_else(|| Flaw::Bad("unexpected `,'".into()))?,
+                    ))
                 } else {
                     self.address()?
                 };
@@ -404,7 +413,10 @@ impl Parser<'_> {
             .position(|byte| b"\n;".contains(byte))
             .unwrap_or(rest.len());
         self.at = self.at.saturating_add(end);
-        rest.get(..end).unwrap_or_default().trim_ascii_end().to_vec()
+        rest.get(..end)
+            .unwrap_or_default()
+            .trim_ascii_end()
+            .to_vec()
     }
 
     fn action(&mut self, command: u8) -> Parsed<Raw> {
@@ -423,7 +435,10 @@ impl Parser<'_> {
             b'x' => Action::Exchange,
             b'q' | b'Q' => {
                 self.skip(b" \t");
-                let status = self.number().and_then(|n| i32::try_from(n).ok()).unwrap_or(0);
+                let status = self
+                    .number()
+                    .and_then(|n| i32::try_from(n).ok())
+                    .unwrap_or(0);
                 Action::Quit {
                     print: command == b'q',
                     status,
@@ -461,190 +476,9 @@ impl Parser<'_> {
             .position(|byte| b"\n;}".contains(byte))
             .unwrap_or(rest.len());
         self.at = self.at.saturating_add(end);
-        rest.get(..end).unwrap_or_default().trim_ascii_end().to_vec()
+        rest.get(..end)
+            .unwrap_or_default()
+            .trim_ascii_end()
+            .to_vec()
     }
-
-    /// The text of `a`, `i` and `c`: on the same line, or after a backslash and a newline.
-    fn inserted(&mut self, command: u8) -> Parsed<Vec<u8>> {
-        self.skip(b" \t");
-        let escaped = self.peek() == Some(b'\\');
-        if self.peek() == Some(b'\\') {
-            self.at = self.at.saturating_add(1);
-            let before = self.at;
-            self.skip(b" \t");
-            if self.peek() == Some(b'\n') {
-                self.at = self.at.saturating_add(1);
-            } else {
-                // "a\text": leading blanks after the backslash are kept.
-                self.at = before;
-            }
-        }
-        let mut out = Vec::new();
-        loop {
-            match self.next() {
-                None | Some(b'\n') => break,
-                Some(b'\\') => {
-                    if let Some(next) = self.next() {
-                        match next {
-                            b't' => out.push(b'\t'),
-                            b'n' | b'x' | b'o' | b'd' | b'c' | b'a' | b'f' | b'v' => {
-                                return Err(Flaw::Unknown("an escape in inserted text".into()));
-                            }
-                            next => out.push(next),
-                        }
-                    }
-                }
-                Some(byte) => out.push(byte),
-            }
-        }
-        if out.is_empty() {
-            // "$a\\" only ends a last line that lacks its newline.
-            if escaped && command == b'a' {
-                return Ok(out);
-            }
-            return Err(Flaw::Bad("expected \\ after `a', `c' or `i'".into()));
-        }
-        out.push(b'\n');
-        Ok(out)
-    }
-
-    fn substitute(&mut self) -> Parsed<Action> {
-        let delimiter = self
-            .next()
-            .filter(|byte| !b"\n\\".contains(byte))
-            .ok_or_else(|| Flaw::Bad("unterminated `s' command".into()))?;
-        let pattern = self.delimited(delimiter, true)?;
-        let text = self.delimited(delimiter, false)?;
-        let replacement = replacement(&text)?;
-        let (mut global, mut number, mut print, mut ignore) = (false, 1_usize, false, false);
-        loop {
-            match self.peek() {
-                Some(b'g') => global = true,
-                Some(b'p') => print = true,
-                Some(b'i' | b'I') => ignore = true,
-                Some(b'0'..=b'9') => {
-                    number = self.number().unwrap_or(0);
-                    if number == 0 {
-                        return Err(Flaw::Bad("number option to `s' may not be zero".into()));
-                    }
-                    continue;
-                }
-                Some(b'e' | b'w' | b'm' | b'M') => {
-                    return Err(Flaw::Unknown("a flag of s".into()));
-                }
-                _ => break,
-            }
-            self.at = self.at.saturating_add(1);
-        }
-        let regex = self.regex(&pattern, ignore)?;
-        let highest = replacement
-            .iter()
-            .filter_map(|piece| match piece {
-                Piece::Group(group) => Some(*group),
-                _ => None,
-            })
-            .max()
-            .unwrap_or(0);
-        if let Some(regex) = &regex
-            && highest >= regex.groups()
-        {
-            return Err(Flaw::Bad("invalid reference on `s' command's RHS".into()));
-        }
-        Ok(Action::Substitute {
-            regex,
-            replacement,
-            global,
-            number,
-            print,
-        })
-    }
-
-    fn map(&mut self) -> Parsed<Action> {
-        let delimiter = self
-            .next()
-            .ok_or_else(|| Flaw::Bad("unterminated `y' command".into()))?;
-        let from = unescape(&self.delimited(delimiter, false)?);
-        let to = unescape(&self.delimited(delimiter, false)?);
-        if from.len() != to.len() {
-            return Err(Flaw::Bad("strings for `y' command are different lengths".into()));
-        }
-        let mut map = Box::new([0_u8; 256]);
-        for (place, byte) in map.iter_mut().zip(0..=255_u8) {
-            *place = byte;
-        }
-        for (from, to) in from.into_iter().zip(to) {
-            if let Some(place) = map.get_mut(usize::from(from)) {
-                *place = to;
-            }
-        }
-        Ok(Action::Map(map))
-    }
-}
-
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut bytes = text.iter().copied();
-    while let Some(byte) = bytes.next() {
-        if byte != b'\\' {
-            out.push(byte);
-            continue;
-        }
-        match bytes.next() {
-            Some(b'n') => out.push(b'\n'),
-            Some(b't') => out.push(b'\t'),
-            Some(other) => out.push(other),
-            None => out.push(b'\\'),
-        }
-    }
-    out
-}
-
-fn replacement(text: &[u8]) -> Parsed<Vec<Piece>> {
-    let mut out: Vec<Piece> = Vec::new();
-    let mut literal = Vec::new();
-    let mut bytes = text.iter().copied();
-    while let Some(byte) = bytes.next() {
-        let piece = match byte {
-            b'&' => Piece::Group(0),
-            b'\\' => match bytes.next() {
-                Some(digit @ b'0'..=b'9') => Piece::Group(usize::from(digit.wrapping_sub(b'0'))),
-                Some(case @ (b'U' | b'L' | b'u' | b'l' | b'E')) => Piece::Case(case),
-                Some(b'n') => {
-                    literal.push(b'\n');
-                    continue;
-                }
-                Some(b't') => {
-                    literal.push(b'\t');
-                    continue;
-                }
-                Some(b'r') => {
-                    literal.push(b'\r');
-                    continue;
-                }
-                Some(b'x' | b'o' | b'd' | b'c' | b'a' | b'f' | b'v') => {
-                    return Err(Flaw::Unknown("an escape in the replacement".into()));
-                }
-                Some(other) => {
-                    literal.push(other);
-                    continue;
-                }
-                None => {
-                    literal.push(b'\\');
-                    continue;
-                }
-            },
-            byte => {
-                literal.push(byte);
-                continue;
-            }
-        };
-        if !literal.is_empty() {
-            out.push(Piece::Text(std::mem::take(&mut literal)));
-        }
-        out.push(piece);
-    }
-    if !literal.is_empty() {
-        out.push(Piece::Text(literal));
-    }
-    Ok(out)
 }

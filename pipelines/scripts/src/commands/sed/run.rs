@@ -33,11 +33,22 @@ enum Flow {
     Next,
     Jump(usize),
     /// End of the cycle; whether the pattern space is printed and a line read.
-    End { print: bool, read: bool },
-    Quit { print: bool, status: i32 },
+    End {
+        print: bool,
+        read: bool,
+    },
+    Quit {
+        print: bool,
+        status: i32,
+    },
 }
 
-pub(super) fn run(shell: &mut Shell<'_>, program: &[Step], texts: &[Vec<u8>], quiet: bool) -> Run<Ran> {
+pub(super) fn run(
+    shell: &mut Shell<'_>,
+    program: &[Step],
+    texts: &[Vec<u8>],
+    quiet: bool,
+) -> Run<Ran> {
     let mut lines: Vec<(&[u8], bool)> = Vec::new();
     for text in texts {
         for line in text.split_inclusive(|&byte| byte == b'\n') {
@@ -71,7 +82,10 @@ pub(super) fn run(shell: &mut Shell<'_>, program: &[Step], texts: &[Vec<u8>], qu
             state.replaced = false;
         }
         match state.cycle(shell, program)? {
-            Flow::Quit { print, status: code } => {
+            Flow::Quit {
+                print,
+                status: code,
+            } => {
                 if print {
                     state.end_cycle(true);
                 }
@@ -320,7 +334,7 @@ impl<'p> State<'p> {
             }
             Action::Change(text) => {
                 let in_range = step.range.second.is_some() && !step.range.negated;
-                let ended = matches!(self.open.get(index), Some(Some(Some(0))) | Some(None));
+                let ended = matches!(self.open.get(index), Some(Some(Some(0)) | None));
                 if !in_range || ended {
                     let text = text.strip_suffix(b"\n").unwrap_or(text).to_vec();
                     self.print(&text, true);
@@ -445,7 +459,12 @@ impl<'p> State<'p> {
     }
 }
 
-fn expand(replacement: &[Piece], text: &[u8], captures: &[Option<(usize, usize)>], out: &mut Vec<u8>) {
+fn expand(
+    replacement: &[Piece],
+    text: &[u8],
+    captures: &[Option<(usize, usize)>],
+    out: &mut Vec<u8>,
+) {
     let mut case = b'E';
     let mut once: Option<u8> = None;
     for piece in replacement {

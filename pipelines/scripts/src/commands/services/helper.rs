@@ -53,9 +53,15 @@ pub(crate) fn deb_systemd_helper(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Ru
         helper.purge = true;
         action = b"disable".to_vec();
     }
-    let purging = shell.environment.variables.get(b"_DEB_SYSTEMD_HELPER_PURGE");
+    let purging = shell
+        .environment
+        .variables
+        .get(b"_DEB_SYSTEMD_HELPER_PURGE");
     helper.purge |= purging == Some(b"1");
-    let asks = matches!(action.as_slice(), b"is-enabled" | b"was-enabled" | b"debian-installed");
+    let asks = matches!(
+        action.as_slice(),
+        b"is-enabled" | b"was-enabled" | b"debian-installed"
+    );
     let mut status = i32::from(asks);
     for name in units {
         let path = unit::find(shell, helper.instance, name)?;
@@ -163,11 +169,20 @@ type Done = Run<Result<(), crate::files::Errno>>;
 
 impl Helper {
     fn state_path(&self, unit: &[u8]) -> Vec<u8> {
-        [self.enabled.as_bytes(), b"/", name::base(unit), b".dsh-also"].concat()
+        [
+            self.enabled.as_bytes(),
+            b"/",
+            name::base(unit),
+            b".dsh-also",
+        ]
+        .concat()
     }
 
     fn entries(&self, shell: &mut Shell<'_>, unit: &[u8]) -> Run<Vec<Vec<u8>>> {
-        let text = shell.files.read(&self.state_path(unit))?.unwrap_or_default();
+        let text = shell
+            .files
+            .read(&self.state_path(unit))?
+            .unwrap_or_default();
         Ok(lines(&text).map(<[u8]>::to_vec).collect())
     }
 
@@ -184,7 +199,10 @@ impl Helper {
         unit::make_folder(shell, path)?;
         match shell.files.replace(path, text, 0o644, (0, 0))? {
             Ok(()) => Ok(()),
-            Err(errno) => shell.usage(b"deb-systemd-helper", format!("cannot write its state: {errno}")),
+            Err(errno) => shell.usage(
+                b"deb-systemd-helper",
+                format!("cannot write its state: {errno}"),
+            ),
         }
     }
 
@@ -192,7 +210,10 @@ impl Helper {
         unit::make_folder(shell, path)?;
         match shell.files.open_for_writing(path, false)? {
             Ok(_) => Ok(()),
-            Err(errno) => shell.usage(b"deb-systemd-helper", format!("cannot write its state: {errno}")),
+            Err(errno) => shell.usage(
+                b"deb-systemd-helper",
+                format!("cannot write its state: {errno}"),
+            ),
         }
     }
 
@@ -200,7 +221,10 @@ impl Helper {
         unit::make_folder(shell, &link.at)?;
         match shell.files.make_symlink(&link.target, &link.at)? {
             Ok(()) => Ok(()),
-            Err(errno) => shell.usage(b"deb-systemd-helper", format!("cannot make a link: {errno}")),
+            Err(errno) => shell.usage(
+                b"deb-systemd-helper",
+                format!("cannot make a link: {errno}"),
+            ),
         }
     }
 

@@ -44,13 +44,20 @@ pub(crate) fn invoke_rc_d(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> 
     }
     let script = [b"/etc/init.d/", &name[..]].concat();
     let mut known = shell.files.exists(&script, Follow::Links)?;
-    for folder in ["/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"] {
+    for folder in [
+        "/etc/systemd/system",
+        "/lib/systemd/system",
+        "/usr/lib/systemd/system",
+    ] {
         let bare = name.strip_suffix(b".service").unwrap_or(name);
         let unit = [folder.as_bytes(), b"/", bare, b".service"].concat();
         known = known || shell.files.exists(&unit, Follow::No)?;
     }
     if !known {
-        let text = format!("unknown initscript, /etc/init.d/{} not found.", String::from_utf8_lossy(name));
+        let text = format!(
+            "unknown initscript, /etc/init.d/{} not found.",
+            String::from_utf8_lossy(name)
+        );
         shell.complain(&command, text)?;
         return Ok(if command == b"service" { 1 } else { 100 });
     }

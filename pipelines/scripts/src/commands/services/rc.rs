@@ -80,13 +80,19 @@ pub(crate) fn update_rc_d(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> 
                 shell.complain(b"update-rc.d", "error: unable to read the init script")?;
                 return Ok(1);
             };
-            let start: &[u8] = if action == b"defaults-disabled" { b"K01" } else { b"S01" };
+            let start: &[u8] = if action == b"defaults-disabled" {
+                b"K01"
+            } else {
+                b"S01"
+            };
             for (key, kind) in [("# Default-Start:", start), ("# Default-Stop:", b"K01")] {
                 for level in levels(&text, key) {
                     let link = [b"/etc/rc", &level[..], b".d/", kind, name].concat();
                     super::unit::make_folder(shell, &link)?;
                     // One that is there already stays.
-                    let _ = shell.files.make_symlink(&[b"../init.d/", &name[..]].concat(), &link)?;
+                    let _ = shell
+                        .files
+                        .make_symlink(&[b"../init.d/", &name[..]].concat(), &link)?;
                 }
             }
             Ok(0)

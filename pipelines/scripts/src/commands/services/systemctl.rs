@@ -32,7 +32,8 @@ pub(crate) fn systemctl(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let mut operands = Vec::new();
     for word in words.get(1..).unwrap_or_default() {
         match word.as_slice() {
-            b"--system" | b"--quiet" | b"-q" | b"--no-reload" | b"--root=/" | b"--no-pager" | b"--no-block" => {}
+            b"--system" | b"--quiet" | b"-q" | b"--no-reload" | b"--root=/" | b"--no-pager"
+            | b"--no-block" => {}
             b"--global" => instance = "user",
             word if word.starts_with(b"-") && word.len() > 1 => {
                 return shell.usage(b"systemctl", "the option is not interpreted");
@@ -45,15 +46,29 @@ pub(crate) fn systemctl(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     };
     match verb.as_slice() {
         // In a chroot these are ignored and succeed.
-        b"daemon-reload" | b"daemon-reexec" | b"start" | b"stop" | b"restart" | b"reload"
-        | b"try-restart" | b"condrestart" | b"reload-or-restart" | b"try-reload-or-restart"
-        | b"force-reload" | b"kill" | b"reset-failed" | b"isolate" => {
+        b"daemon-reload"
+        | b"daemon-reexec"
+        | b"start"
+        | b"stop"
+        | b"restart"
+        | b"reload"
+        | b"try-restart"
+        | b"condrestart"
+        | b"reload-or-restart"
+        | b"try-reload-or-restart"
+        | b"force-reload"
+        | b"kill"
+        | b"reset-failed"
+        | b"isolate" => {
             shell.not_needed(words);
             Ok(0)
         }
-        b"is-active" | b"is-failed" | b"show" | b"status" | b"list-units" | b"is-system-running" => {
-            shell.refuse(Reason::Running, b"systemctl", "asks for the state of running services")
-        }
+        b"is-active" | b"is-failed" | b"show" | b"status" | b"list-units"
+        | b"is-system-running" => shell.refuse(
+            Reason::Running,
+            b"systemctl",
+            "asks for the state of running services",
+        ),
         b"mask" | b"unmask" => {
             for unit in units {
                 let link = [b"/etc/systemd/", instance.as_bytes(), b"/", &full(unit)].concat();
@@ -63,7 +78,8 @@ pub(crate) fn systemctl(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
                 });
                 if verb == b"mask" && !is_mask {
                     if standing.is_some() {
-                        return shell.usage(b"systemctl", "a unit of the administrator would be masked");
+                        return shell
+                            .usage(b"systemctl", "a unit of the administrator would be masked");
                     }
                     unit::make_folder(shell, &link)?;
                     let _ = shell.files.make_symlink(b"/dev/null", &link)?;

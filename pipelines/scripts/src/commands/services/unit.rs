@@ -21,7 +21,10 @@ pub(super) struct Link {
 
 /// Folders of units in the order the guest's own helper looks for them: it went from `/lib` to `/usr/lib` in time.
 fn folders(shell: &mut Shell<'_>, instance: &str) -> Run<Vec<String>> {
-    let helper = shell.files.read(b"/usr/bin/deb-systemd-helper")?.unwrap_or_default();
+    let helper = shell
+        .files
+        .read(b"/usr/bin/deb-systemd-helper")?
+        .unwrap_or_default();
     let position = |needle: &[u8]| helper.windows(needle.len()).position(|part| part == needle);
     let lib = position(b"$dpkg_root/lib/systemd/$instance/$scriptname");
     let usr = position(b"$dpkg_root/usr/lib/systemd/$instance/$scriptname");
@@ -129,7 +132,9 @@ pub(super) fn links(
                 });
             }
         }
-        if let Some(instance_name) = value(line, "DefaultInstance").map(words).and_then(|words| words.into_iter().next())
+        if let Some(instance_name) = value(line, "DefaultInstance")
+            .map(words)
+            .and_then(|words| words.into_iter().next())
             && let Some(at) = unit.windows(2).position(|two| two == b"@.")
         {
             let (head, tail) = unit.split_at(at.saturating_add(1));

@@ -1,5 +1,7 @@
 //! `find`.
 
+mod expression;
+
 use dormouse_filesystem::{Follow, NodeKind};
 use dormouse_overlay::{DraftNode, Drafted};
 
@@ -7,9 +9,7 @@ use super::{accounts, name};
 use crate::shell::Shell;
 use crate::shell::pattern::Pattern;
 use crate::stop::Run;
-
-/// Deepest nesting of an expression.
-const MAX_DEPTH: u32 = 30;
+use expression::Parser;
 
 enum Test {
     True,
@@ -39,21 +39,17 @@ enum Test {
     Or(Vec<Test>),
 }
 
+/// A command and its further arguments.
+type Batch = (Vec<Vec<u8>>, Vec<Vec<u8>>);
+
 #[derive(Default)]
 struct Plan {
     least_depth: usize,
     most_depth: Option<usize>,
     depth_first: bool,
     /// Commands of `-exec ... +`, and what they were given so far.
-    batches: Vec<(Vec<Vec<u8>>, Vec<Vec<u8>>)>,
+    batches: Vec<Batch>,
     acts: bool,
-}
-
-struct Parser<'w> {
-    words: &'w [Vec<u8>],
-    at: usize,
-    depth: u32,
-    plan: Plan,
 }
 
 pub(crate) fn find(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
@@ -61,13 +57,22 @@ pub(crate) fn find(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let mut follow_operands = Follow::No;
     let mut at = 1_usize;
     while let Some(option @ (b"-L" | b"-H" | b"-P")) = words.get(at).map(Vec::as_slice) {
-        follow = if option == b"-L" { Follow::Links } else { Follow::No };
-        follow_operands = if option == b"-P" { Follow::No } else { Follow::Links };
+        follow = if option == b"-L" {
+            Follow::Links
+        } else {
+            Follow::No
+        };
+        follow_operands = if option == b"-P" {
+            Follow::No
+        } else {
+            Follow::Links
+        };
         at = at.saturating_add(1);
     }
     let mut tops: Vec<Vec<u8>> = Vec::new();
     while let Some(word) = words.get(at) {
-        if word.starts_with(b"-") && word.len() > 1 || matches!(word.as_slice(), b"(" | b"!" | b")") {
+        if word.starts_with(b"-") && word.len() > 1 || matches!(word.as_slice(), b"(" | b"!" | b")")
+        {
             break;
         }
         tops.push(word.clone());
@@ -186,9 +191,8 @@ impl Walk<'_> {
                         tasks.push(Task::After(path.clone(), found, depth));
                     }
                     if enters && !self.ended {
-                        let names = match shell.files.list(&path)? {
-                            Ok(names) => names,
-                            Err(_) => continue,
+                        let Ok(names) = shell.files.list(&path)? else {
+                            continue;
                         };
                         for child in names.iter().rev() {
                             let slash: &[u8] = if path.ends_with(b"/") { b"" } else { b"/" };
@@ -198,7 +202,11 @@ impl Walk<'_> {
                                 found = shell.files.look(&child, Follow::No)?;
                             }
                             if let Some(found) = found {
-                                tasks.push(Task::Enter(child, Box::new(found), depth.saturating_add(1)));
+                                tasks.push(Task::Enter(
+                                    child,
+                                    Box::new(found),
+                                    depth.saturating_add(1),
+                                ));
                             }
                         }
                     }
@@ -274,7 +282,8 @@ impl Walk<'_> {
                     shell.files.unlink(path)?
                 };
                 if let Err(errno) = done {
-                    let text = format!("cannot delete '{}': {errno}", String::from_utf8_lossy(path));
+                    let text =
+                        format!("cannot delete '{}': {errno}", String::from_utf8_lossy(path));
                     shell.complain(b"find", text)?;
                     self.status = 1;
                 }
@@ -340,7 +349,7 @@ fn replace(word: &[u8], path: &[u8]) -> Vec<u8> {
     out
 }
 
-pub(super) fn letter(kind: NodeKind) -> u8 {
+fn letter(kind: NodeKind) -> u8 {
     match kind {
         NodeKind::File => b'f',
         NodeKind::Directory => b'd',
@@ -356,15 +365,26 @@ fn formatted(shell: &mut Shell<'_>, format: &[u8], path: &[u8], found: &Drafted)
     let mut out = Vec::new();
     let mut bytes = format.iter().copied();
     while let Some(byte) = bytes.next() {
-        match (byte, if matches!(byte, b'%' | b'\\') { bytes.next() } else { None }) {
+        match (
+            byte,
+            if matches!(byte, b'%' | b'\\') {
+                bytes.next()
+            } else {
+                None
+            },
+        ) {
             (b'%', Some(b'p')) => out.extend_from_slice(path),
             (b'%', Some(b'f')) => out.extend_from_slice(name::base(path)),
             (b'%', Some(b'h')) => out.extend_from_slice(name::directory(path)),
             (b'%', Some(b'm')) => {
                 out.extend_from_slice(format!("{:o}", found.attributes.mode).as_bytes());
             }
-            (b'%', Some(b'U')) => out.extend_from_slice(found.attributes.uid.to_string().as_bytes()),
-            (b'%', Some(b'G')) => out.extend_from_slice(found.attributes.gid.to_string().as_bytes()),
+            (b'%', Some(b'U')) => {
+                out.extend_from_slice(found.attributes.uid.to_string().as_bytes());
+            }
+            (b'%', Some(b'G')) => {
+                out.extend_from_slice(found.attributes.gid.to_string().as_bytes());
+            }
             (b'%', Some(b'y')) => out.push(letter(found.node.kind())),
             (b'%', Some(b'l')) => {
                 if let DraftNode::Symlink(target) = &found.node {
@@ -383,207 +403,4 @@ fn formatted(shell: &mut Shell<'_>, format: &[u8], path: &[u8], found: &Drafted)
         }
     }
     Ok(out)
-}
-
-impl Parser<'_> {
-    fn peek(&self) -> Option<&[u8]> {
-        self.words.get(self.at).map(Vec::as_slice)
-    }
-
-    fn operand(&mut self, shell: &Shell<'_>) -> Run<Vec<u8>> {
-        let word = self.words.get(self.at).cloned();
-        self.at = self.at.saturating_add(1);
-        match word {
-            Some(word) => Ok(word),
-            None => shell.usage(b"find", "an argument is missing"),
-        }
-    }
-
-    fn or(&mut self, shell: &mut Shell<'_>) -> Run<Test> {
-        self.depth = self.depth.saturating_add(1);
-        if self.depth > MAX_DEPTH {
-            return shell.usage(b"find", "the expression nests too deep");
-        }
-        let mut tests = vec![self.and(shell)?];
-        while matches!(self.peek(), Some(b"-o" | b"-or")) {
-            self.at = self.at.saturating_add(1);
-            tests.push(self.and(shell)?);
-        }
-        self.depth = self.depth.saturating_sub(1);
-        Ok(Test::Or(tests))
-    }
-
-    fn and(&mut self, shell: &mut Shell<'_>) -> Run<Test> {
-        let mut tests = Vec::new();
-        loop {
-            match self.peek() {
-                None | Some(b"-o" | b"-or" | b")") => break,
-                Some(b"-a" | b"-and") => self.at = self.at.saturating_add(1),
-                Some(_) => tests.push(self.primary(shell)?),
-            }
-        }
-        if tests.is_empty() {
-            return shell.usage(b"find", "the expression is not interpreted");
-        }
-        Ok(Test::And(tests))
-    }
-
-    fn number(&mut self, shell: &Shell<'_>) -> Run<usize> {
-        let text = self.operand(shell)?;
-        match std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()) {
-            Some(number) => Ok(number),
-            None => shell.usage(b"find", "a number is missing"),
-        }
-    }
-
-    fn primary(&mut self, shell: &mut Shell<'_>) -> Run<Test> {
-        let word = self.operand(shell)?;
-        Ok(match word.as_slice() {
-            b"!" | b"-not" => {
-                self.depth = self.depth.saturating_add(1);
-                if self.depth > MAX_DEPTH {
-                    return shell.usage(b"find", "the expression nests too deep");
-                }
-                let inner = self.primary(shell)?;
-                self.depth = self.depth.saturating_sub(1);
-                Test::Not(Box::new(inner))
-            }
-            b"(" => {
-                let inner = self.or(shell)?;
-                if self.peek() != Some(b")") {
-                    return shell.usage(b"find", "a parenthesis is missing");
-                }
-                self.at = self.at.saturating_add(1);
-                inner
-            }
-            b"-true" | b"-follow" | b"-xdev" | b"-mount" | b"-noleaf" | b"-ignore_readdir_race" => Test::True,
-            b"-false" => Test::Not(Box::new(Test::True)),
-            b"-depth" => {
-                self.plan.depth_first = true;
-                Test::True
-            }
-            b"-maxdepth" => {
-                self.plan.most_depth = Some(self.number(shell)?);
-                Test::True
-            }
-            b"-mindepth" => {
-                self.plan.least_depth = self.number(shell)?;
-                Test::True
-            }
-            b"-type" => {
-                let mut letters = self.operand(shell)?;
-                letters.retain(|&byte| byte != b',');
-                Test::Type(letters)
-            }
-            b"-name" => Test::Name(Pattern::plain(&self.operand(shell)?), false),
-            b"-iname" => {
-                let text = self.operand(shell)?.to_ascii_lowercase();
-                Test::Name(Pattern::plain(&text), true)
-            }
-            b"-path" | b"-wholename" => Test::Path(Pattern::plain(&self.operand(shell)?), false),
-            b"-ipath" => {
-                let text = self.operand(shell)?.to_ascii_lowercase();
-                Test::Path(Pattern::plain(&text), true)
-            }
-            b"-lname" => Test::LinkName(Pattern::plain(&self.operand(shell)?)),
-            b"-user" | b"-uid" => {
-                let text = self.operand(shell)?;
-                match accounts::user(shell, &text)? {
-                    Some((uid, _)) => Test::User(uid),
-                    None => return shell.usage(b"find", "the user is not known"),
-                }
-            }
-            b"-group" | b"-gid" => {
-                let text = self.operand(shell)?;
-                match accounts::group(shell, &text)? {
-                    Some(gid) => Test::Group(gid),
-                    None => return shell.usage(b"find", "the group is not known"),
-                }
-            }
-            b"-nouser" => Test::NoUser,
-            b"-nogroup" => Test::NoGroup,
-            b"-empty" => Test::Empty,
-            b"-perm" => {
-                let text = self.operand(shell)?;
-                let (kind, bits) = match text.split_first() {
-                    Some((b'-', rest)) => ('-', rest),
-                    Some((b'/', rest)) => ('/', rest),
-                    _ => ('=', text.as_slice()),
-                };
-                match super::mode::apply(bits, 0, false, 0) {
-                    Some(bits) => Test::Permission(kind, bits),
-                    None => return shell.usage(b"find", "the mode of -perm is not interpreted"),
-                }
-            }
-            b"-size" => {
-                let text = self.operand(shell)?;
-                let text = String::from_utf8_lossy(&text).into_owned();
-                let (order, text) = match text.split_at_checked(1) {
-                    Some(("+", rest)) => (std::cmp::Ordering::Greater, rest),
-                    Some(("-", rest)) => (std::cmp::Ordering::Less, rest),
-                    _ => (std::cmp::Ordering::Equal, text.as_str()),
-                };
-                let (digits, unit) = match text.chars().last() {
-                    Some('c') => (text.trim_end_matches('c'), 1),
-                    Some('k') => (text.trim_end_matches('k'), 1024),
-                    Some('M') => (text.trim_end_matches('M'), 1 << 20),
-                    _ => (text.trim_end_matches('b'), 512),
-                };
-                match digits.parse() {
-                    Ok(count) => Test::Size(order, count, unit),
-                    Err(_) => return shell.usage(b"find", "the size is not interpreted"),
-                }
-            }
-            b"-newer" => {
-                let path = self.operand(shell)?;
-                match shell.files.look(&path, Follow::Links)? {
-                    Some(found) => Test::Newer(found.attributes.mtime),
-                    None => return shell.usage(b"find", "the file of -newer is missing"),
-                }
-            }
-            b"-print" => {
-                self.plan.acts = true;
-                Test::Print
-            }
-            b"-print0" => {
-                self.plan.acts = true;
-                Test::Print0
-            }
-            b"-printf" => {
-                self.plan.acts = true;
-                Test::PrintFormat(self.operand(shell)?)
-            }
-            b"-delete" => {
-                self.plan.acts = true;
-                self.plan.depth_first = true;
-                Test::Delete
-            }
-            b"-prune" => Test::Prune,
-            b"-quit" => Test::Quit,
-            b"-exec" | b"-execdir" | b"-ok" => {
-                if word != b"-exec" {
-                    return shell.usage(b"find", "-execdir and -ok are not interpreted");
-                }
-                self.plan.acts = true;
-                let mut command = Vec::new();
-                loop {
-                    let word = self.operand(shell)?;
-                    if word == b";" {
-                        return Ok(Test::Exec(command));
-                    }
-                    if word == b"+" && command.last().is_some_and(|last: &Vec<u8>| last == b"{}") {
-                        self.plan.batches.push((command, Vec::new()));
-                        return Ok(Test::ExecAll(self.plan.batches.len().saturating_sub(1)));
-                    }
-                    command.push(word);
-                }
-            }
-            other => {
-                return shell.usage(
-                    b"find",
-                    format!("{} is not interpreted", String::from_utf8_lossy(other)),
-                );
-            }
-        })
-    }
 }
