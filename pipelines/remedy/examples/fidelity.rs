@@ -35,9 +35,8 @@ fn main() {
         let _ = std::fs::remove_dir_all(copy);
         root::run(Command::new("cp").arg("-a").arg(&base).arg(copy));
     }
-    let start = Instant::now();
-    let outcomes = root::unpack(&base, &ours, &all);
-    println!("ours: {:?}", start.elapsed());
+    let (outcomes, elapsed) = root::unpack_timed(&base, &ours, &all);
+    println!("session: {elapsed:?}");
     let mut done = Vec::new();
     for (deb, outcome) in all.iter().zip(&outcomes) {
         let name = deb.file_name().unwrap_or_default().to_string_lossy();

@@ -66,6 +66,7 @@ impl HostTree {
                     todo.push(path);
                 }
             }
+            entries.sort();
             tree.children.insert(node, entries);
         }
         tree
@@ -130,6 +131,15 @@ impl Tree for HostTree {
             .get(&node)
             .cloned()
             .ok_or_else(|| Error::corrupt("not a directory"))
+    }
+
+    fn lookup(&self, node: NodeId, name: &[u8]) -> Result<Option<DirEntry>> {
+        let entries = self
+            .children
+            .get(&node)
+            .ok_or_else(|| Error::corrupt("not a directory"))?;
+        let at = entries.binary_search_by(|entry| entry.name.as_slice().cmp(name));
+        Ok(at.ok().and_then(|at| entries.get(at)).cloned())
     }
 
     fn read_link(&self, node: NodeId) -> Result<Vec<u8>> {

@@ -241,6 +241,15 @@ pub(crate) fn read(path: &Path) -> (Unpacked, Vec<u8>) {
 
 /// Unpacks `packages` into a draft over `base` and makes it real in `into`.
 pub(crate) fn unpack(base: &Path, into: &Path, packages: &[&Path]) -> Vec<Unpacking> {
+    unpack_timed(base, into, packages).0
+}
+
+/// As [`unpack`], with the time that the session took.
+pub(crate) fn unpack_timed(
+    base: &Path,
+    into: &Path,
+    packages: &[&Path],
+) -> (Vec<Unpacking>, std::time::Duration) {
     let read: Vec<(Unpacked, Vec<u8>)> = packages.iter().map(|path| read(path)).collect();
     let data: BTreeMap<Digest, Vec<u8>> = read
         .iter()
@@ -269,7 +278,7 @@ pub(crate) fn unpack(base: &Path, into: &Path, packages: &[&Path]) -> Vec<Unpack
         .map(|(unpacked, _)| session.unpack(unpacked).unwrap())
         .collect();
     session.finish().unwrap();
-    println!("session: {:?}", start.elapsed());
+    let elapsed = start.elapsed();
     realise(&draft, into);
-    outcomes
+    (outcomes, elapsed)
 }
