@@ -79,6 +79,9 @@ fn fail(error: &anyhow::Error, exit: Exit) -> Exit {
         line.push_str(&text);
     }
     commands::target::say(&escape_terminal(&line));
+    if let Some(advice) = commands::target::advice(&line) {
+        commands::target::say(&format!("  {advice}"));
+    }
     exit
 }
 

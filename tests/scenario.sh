@@ -161,11 +161,12 @@ truncate -s 64M "$work/guest.raw" && qemu-img create -q -f qcow2 "$work/header.q
 dd if="$work/header.qcow2" of="$work/guest.raw" conv=notrunc status=none
 check "a raw disk whose guest wrote a qcow2 header is not followed" ends 3 "$dormouse" inspect "$work/guest.raw"
 check "and is named" says "guest.raw"
+check "with the way to settle it" says "--image-format"
 mkdir "$work/outside" "$work/inside"
 qemu-img create -q -f qcow2 "$work/outside/base.qcow2" 64M
 qemu-img create -q -f qcow2 -b ../outside/base.qcow2 -F qcow2 "$work/inside/overlay.qcow2"
 check "a backing file outside the library is refused" ends 3 "$dormouse" inspect "$work/inside/overlay.qcow2"
-check "with the flag that allows it" says "allow-backing"
+check "with the flag that allows it" says "--allow-backing"
 "$dormouse" inspect "$work/inside/overlay.qcow2" --allow-backing "$work/outside" >/dev/null 2>"$work/said" || true
 check "and allowed when the user says so" bash -c "! grep -q 'allow-backing' '$work/said'"
 qemu-img create -q -f qcow2 --object secret,id=s,data=x -o encrypt.format=luks,encrypt.key-secret=s "$work/locked.qcow2" 16M

@@ -128,9 +128,23 @@ pub(crate) fn say_gaps<'a>(gaps: impl IntoIterator<Item = &'a Gap>, settings: &S
         }
         if !settings.global.quiet && (gap.may_hide_packages || settings.global.verbose > 0) {
             say(&format!("not read: {gap}"));
+            if let Some(advice) = advice(&gap.why) {
+                say(&format!("  {advice}"));
+            }
         }
     }
     exit
+}
+
+/// What a user can do about a refusal.
+pub(crate) fn advice(why: &str) -> Option<&'static str> {
+    if why.contains("outside the allowed folders") {
+        Some("--allow-backing DIR allows a folder that backing files may come from")
+    } else if why.contains("its format must be given") {
+        Some("--image-format FORMAT says what the file is: raw to read it as the guest's own disk")
+    } else {
+        None
+    }
 }
 
 /// Says a line on standard error.

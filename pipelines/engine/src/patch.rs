@@ -135,7 +135,7 @@ impl Bench {
         self,
         machine: &OpenMachine,
         options: &PatchOptions,
-        injected: Injected,
+        injection: Injection,
     ) -> Result<Patched> {
         let Self {
             overlay,
@@ -151,8 +151,6 @@ impl Bench {
         }
         let overlay =
             Arc::try_unwrap(overlay).map_err(|_| Error::corrupt("the overlay is still in use"))?;
-        let injection = injected.injection;
-        drop(injected.draft);
         let mut verification = None;
         let published = overlay.commit_verified(|partial| {
             let checked = look_again(machine, partial, options, &guest, &injection)?;
@@ -261,7 +259,9 @@ pub fn patch(
         };
         carry_out(&bench, &draft.differences()?, &mut supply)?;
     }
-    bench.publish(machine, options, injected)
+    let Injected { draft, injection } = injected;
+    drop(draft);
+    bench.publish(machine, options, injection)
 }
 
 fn draft(
@@ -357,15 +357,10 @@ pub fn patch_once(
         };
         carry_out(&bench, &differences, &mut supply)?;
     }
-    let injected = Injected {
-        draft: dormouse_overlay::Draft::new(
-            bench.guest.clone(),
-            Arc::new(|_, _, _| Err(Error::cancelled())),
-        ),
-        injection: injected.injection,
-    };
-    drop(staged);
-    bench.publish(machine, options, injected)
+    // The draft reads through the editors, which must be nobody else's when they finish.
+    let Injected { draft, injection } = injected;
+    drop((draft, staged));
+    bench.publish(machine, options, injection)
 }
 
 /// A file of a package: the package file, and where its bytes begin in the data archive.
