@@ -18,10 +18,7 @@
 //! assert_eq!(buf, [2, 3]);
 //! ```
 
-#![cfg_attr(
-    test,
-    allow(clippy::disallowed_methods, reason = "tests make files")
-)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make files"))]
 
 mod bytes;
 mod digest;

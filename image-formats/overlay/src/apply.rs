@@ -53,7 +53,8 @@ pub fn apply<'s>(
     };
     job.check_room(differences)?;
     for (path, difference) in differences.iter().rev() {
-        job.clear(path, difference).map_err(|error| at(path, error))?;
+        job.clear(path, difference)
+            .map_err(|error| at(path, error))?;
     }
     for (path, difference) in differences {
         job.put(path, difference, supply)
@@ -86,7 +87,9 @@ impl Job<'_, '_> {
             };
             let bytes = match node {
                 // Staged bytes have their room already; counting them again errs on the safe side for none.
-                DraftNode::File(Content::Bytes(bytes)) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+                DraftNode::File(Content::Bytes(bytes)) => {
+                    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+                }
                 DraftNode::File(Content::Base { size, .. }) => *size,
                 _ => 0,
             };
@@ -110,7 +113,9 @@ impl Job<'_, '_> {
     fn editor(&mut self, mount: usize) -> Result<&mut dyn Editor> {
         match self.editors.get_mut(mount) {
             Some(Some(editor)) => Ok(&mut **editor),
-            _ => Err(Error::unsupported("the filesystem that holds it cannot be edited")),
+            _ => Err(Error::unsupported(
+                "the filesystem that holds it cannot be edited",
+            )),
         }
     }
 
@@ -124,7 +129,10 @@ impl Job<'_, '_> {
                 let base = base.filter(|found| found.path == *path);
                 match base {
                     Some(_) => {
-                        let kind = self.guest.metadata(path, Follow::No)?.map(|found| found.kind);
+                        let kind = self
+                            .guest
+                            .metadata(path, Follow::No)?
+                            .map(|found| found.kind);
                         let was = kind == Some(NodeKind::Directory);
                         was != (node.kind() == NodeKind::Directory)
                     }
@@ -171,9 +179,9 @@ impl Job<'_, '_> {
             DraftNode::Symlink(target) => {
                 self.editor(mount)?.put_symlink(&inner, attributes, target)
             }
-            DraftNode::Special(kind, device) => {
-                self.editor(mount)?.put_special(&inner, attributes, *kind, *device)
-            }
+            DraftNode::Special(kind, device) => self
+                .editor(mount)?
+                .put_special(&inner, attributes, *kind, *device),
             DraftNode::File(content) => {
                 let size = content.size();
                 self.applied.bytes = self.applied.bytes.saturating_add(size);

@@ -102,7 +102,12 @@ fn interpret(call: &Call<'_>, draft: &mut Draft, world: &World, limits: &Limits)
     };
     let mut shell = Shell::new(call, draft, world, limits, dialect);
     let result = main(&mut shell, call, &options);
-    let result = shell.leave(result);
+    let result = shell.leave(result).and_then(|status| {
+        if status == 0 {
+            commands::debconf::finish(&mut shell)?;
+        }
+        Ok(status)
+    });
     let line = (shell.line > 0).then_some(shell.line);
     match result {
         Ok(0) => Outcome::Done(Done {

@@ -72,6 +72,17 @@ impl Copy {
             ],
         );
         assert!(done.status.success(), "{done:?}");
+        let proc = at("merged/proc");
+        let done = program(
+            "mount",
+            &[
+                "-t".as_ref(),
+                "proc".as_ref(),
+                "proc".as_ref(),
+                proc.as_ref(),
+            ],
+        );
+        assert!(done.status.success(), "{done:?}");
         Self { base }
     }
 
@@ -100,7 +111,7 @@ impl Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        for name in ["merged", "memory"] {
+        for name in ["merged/proc", "merged", "memory"] {
             program("umount", &[self.base.path().join(name).as_ref()]);
         }
     }
@@ -168,7 +179,13 @@ fn may_differ(path: &str) -> bool {
     .any(|part| path.starts_with(part))
 }
 
+/// Forbids every service.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
 fn in_chroot(copy: &Copy, step: &Step, file: &str) -> (i32, String) {
+    let policy = copy.merged().join(POLICY.trim_start_matches('/'));
+    std::fs::write(&policy, "#!/bin/sh\nexit 101\n").unwrap();
+    std::fs::set_permissions(&policy, std::fs::Permissions::from_mode(0o755)).unwrap();
     let host = copy.merged().join(file.trim_start_matches('/'));
     std::fs::create_dir_all(host.parent().unwrap()).unwrap();
     std::fs::write(&host, &step.script).unwrap();
@@ -247,7 +264,11 @@ fn interpreted_scripts_leave_what_the_guest_would() {
         let mut paths = copy.touched();
         paths.extend(draft.differences().unwrap().keys().map(ToString::to_string));
         for path in paths {
-            if path == file || path.starts_with("/var/lib/dpkg/tmp.ci") || may_differ(&path) {
+            if path == file
+                || path == POLICY
+                || path.starts_with("/var/lib/dpkg/tmp.ci")
+                || may_differ(&path)
+            {
                 continue;
             }
             // dpkg itself keeps activated triggers; they are compared below.
@@ -257,7 +278,16 @@ fn interpreted_scripts_leave_what_the_guest_would() {
             let theirs = on_host(&copy.merged().join(path.trim_start_matches('/')));
             let ours = in_draft(&draft, &path);
             if theirs != ours {
-                let cut = |text: &str| text.chars().take(1500).collect::<String>();
+                // From the first line that differs on.
+                let same = theirs
+                    .lines()
+                    .zip(ours.lines())
+                    .take_while(|(one, two)| one == two)
+                    .count();
+                let cut = |text: &str| {
+                    let lines: Vec<_> = text.lines().skip(same).take(3).collect();
+                    lines.join("\n").chars().take(300).collect::<String>()
+                };
                 differences.push(format!(
                     "{} {}: {path}\n    guest: {}\n    ours:  {}",
                     step.package,

@@ -285,6 +285,8 @@ fn options_are_ordered_as_getopt_orders_them() {
         "getopt -o a -- -x; echo $?",
         "getopt -o a -l long -- --lon a b -a; echo $?",
         "getopt -o +a -- -a x -a; getopt -o '' -- \"it's\" 'a b'; getopt -T; echo $?",
+        "getopt -a -o hd::nP: -l help,debug::,package: -n me -- -help -d -d2 --package x -package y -P z -n file",
+        "getopt -a -o ab -l alpha -- -alp -ab -zz; echo $?",
         "getopt -o a: -- -a; echo $?; getopt -o a -l x -- --x=1; echo $?; getopt -o ab -- -ab -ba",
     ] {
         compare("true", script);

@@ -56,6 +56,8 @@ pub(crate) fn getopt(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let mut short: Option<Vec<u8>> = None;
     let mut long = Vec::new();
     let mut program = b"getopt".to_vec();
+    // Long options may begin with one dash.
+    let mut single_dash = false;
     let mut rest = words.get(1..).unwrap_or_default().iter();
     let mut given: Vec<Vec<u8>> = Vec::new();
     while let Some(word) = rest.next() {
@@ -68,6 +70,7 @@ pub(crate) fn getopt(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         };
         match name {
             b"-T" | b"--test" => return Ok(4),
+            b"-a" | b"--alternative" => single_dash = true,
             b"-o" | b"--options" => short = attached.or_else(|| rest.next().cloned()),
             b"-l" | b"--long" | b"--longoptions" => {
                 let spec = attached
@@ -112,7 +115,24 @@ pub(crate) fn getopt(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             operands.extend(words.by_ref().cloned());
             break;
         }
-        if let Some(text) = word.strip_prefix(b"--") {
+        let long_text = word.strip_prefix(b"--").or_else(|| {
+            let text = word
+                .strip_prefix(b"-")
+                .filter(|text| single_dash && !text.is_empty())?;
+            let letter = text.first()?;
+            let is_short = short.iter().any(|known| known.name == [*letter]);
+            if is_short && text.len() == 1 {
+                return None;
+            }
+            let end = text
+                .iter()
+                .position(|&byte| byte == b'=')
+                .unwrap_or(text.len());
+            let name = text.get(..end)?;
+            let known = long.iter().any(|known| known.name.starts_with(name));
+            (known || !is_short).then_some(text)
+        });
+        if let Some(text) = long_text {
             let (name, attached) = match text.iter().position(|&byte| byte == b'=') {
                 Some(at) => (
                     text.get(..at).unwrap_or_default(),

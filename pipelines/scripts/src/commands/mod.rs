@@ -6,6 +6,7 @@ mod alternatives;
 mod arguments;
 mod awk;
 mod copy;
+mod date;
 pub(crate) mod debconf;
 mod digest;
 mod divert;
@@ -16,6 +17,7 @@ mod grep;
 mod make;
 mod mode;
 mod name;
+mod perl;
 mod process;
 mod python;
 mod remove;
@@ -51,6 +53,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("cp", copy::cp),
     ("cut", text::cut),
     ("dash", process::sh),
+    ("date", date::date),
     ("deb-systemd-helper", services::deb_systemd_helper),
     ("deb-systemd-invoke", services::deb_systemd_invoke),
     ("df", process::df),
@@ -80,6 +83,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("ionice", xargs::nice),
     ("killall", process::no_process),
     ("ln", copy::ln),
+    ("logger", process::succeed),
     ("ls", stat::ls),
     ("mariadb-admin", process::no_server),
     ("mawk", awk::awk),
@@ -89,6 +93,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("mv", copy::mv),
     ("mysqladmin", process::no_server),
     ("nice", xargs::nice),
+    ("perl", perl::perl),
     ("pgrep", process::no_process),
     ("pidof", process::no_process),
     ("pkill", process::no_process),

@@ -5,6 +5,7 @@ use dormouse_overlay::DraftNode;
 
 use super::accounts;
 use super::arguments::{self, Spec};
+use super::date::Moment;
 use crate::regex::{Regex, Syntax};
 use crate::shell::Shell;
 use crate::stop::Run;
@@ -77,7 +78,7 @@ pub(crate) fn stat(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
 }
 
 const LS: Spec = Spec {
-    short: "1aAdUL",
+    short: "1aAdULln",
     long: &[("all", 'a'), ("almost-all", 'A'), ("directory", 'd')],
     permute: true,
 };
@@ -91,6 +92,9 @@ pub(crate) fn ls(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         operands.sort();
         operands
     };
+    if arguments.has('l') || arguments.has('n') {
+        return long_list(shell, &operands, arguments.has('n'));
+    }
     let mut status = 0;
     let (mut files, mut folders) = (Vec::new(), Vec::new());
     for path in &operands {
@@ -140,6 +144,69 @@ pub(crate) fn ls(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         }
     }
     shell.out(&out)?;
+    Ok(status)
+}
+
+/// `ls -l` of files, times in UTC.
+fn long_list(shell: &mut Shell<'_>, operands: &[Vec<u8>], numeric: bool) -> Run<i32> {
+    let mut status = 0;
+    for path in operands {
+        let Some(found) = shell.files.look(path, Follow::No)? else {
+            let text = format!(
+                "cannot access '{}': No such file or directory",
+                String::from_utf8_lossy(path)
+            );
+            shell.complain(b"ls", text)?;
+            status = 2;
+            continue;
+        };
+        let DraftNode::File(content) = &found.node else {
+            return shell.usage(b"ls", "-l is interpreted for regular files only");
+        };
+        let attributes = &found.attributes;
+        if attributes.mode & 0o7000 != 0 {
+            return shell.usage(b"ls", "-l of files with special bits is not interpreted");
+        }
+        let mut line = String::from("-");
+        for shift in [6, 3, 0] {
+            let bits = attributes.mode >> shift;
+            line.push(if bits & 4 != 0 { 'r' } else { '-' });
+            line.push(if bits & 2 != 0 { 'w' } else { '-' });
+            line.push(if bits & 1 != 0 { 'x' } else { '-' });
+        }
+        let (mut user, mut group) = (attributes.uid.to_string(), attributes.gid.to_string());
+        if !numeric {
+            if let Some(name) = accounts::user_name(shell, attributes.uid)? {
+                user = String::from_utf8_lossy(&name).into_owned();
+            }
+            if let Some(name) = accounts::group_name(shell, attributes.gid)? {
+                group = String::from_utf8_lossy(&name).into_owned();
+            }
+        }
+        let moment = Moment::new(attributes.mtime.seconds);
+        let age = shell
+            .files
+            .now
+            .seconds
+            .saturating_sub(attributes.mtime.seconds);
+        // GNU's shows the hour of what changed within half a mean year.
+        let recent = (0..=15_778_476).contains(&age);
+        let when = if recent {
+            format!("{:02}:{:02}", moment.hour, moment.minute)
+        } else {
+            format!("{:5}", moment.year)
+        };
+        line.push_str(&format!(
+            " 1 {user} {group} {} {} {:2} {when} ",
+            content.size(),
+            moment.month_name(),
+            moment.day
+        ));
+        let mut line = line.into_bytes();
+        line.extend_from_slice(path);
+        line.push(b'\n');
+        shell.out(&line)?;
+    }
     Ok(status)
 }
 

@@ -121,14 +121,13 @@ impl Database {
         self.items.keys().cloned().collect()
     }
 
-    /// Changes an item; false when there is none.
+    /// Changes an item, which marks the database as changed even if it stays the same; false when there is none.
     pub(super) fn change(&mut self, name: &str, change: impl FnOnce(&mut Item)) -> bool {
         let Some(item) = self.items.get_mut(name) else {
             return false;
         };
-        let before = item.clone();
         change(item);
-        self.changed |= *item != before;
+        self.changed = true;
         true
     }
 

@@ -98,24 +98,8 @@ pub(crate) fn start(shell: &mut Shell<'_>) -> Run<i32> {
     let phase = shell.call.name;
     let templates = format!("{base}templates");
     if let Ok(text) = shell.files.read(templates.as_bytes())? {
-        let Some(templates) = template::parse(&text) else {
-            return shell.refuse(
-                Reason::Question,
-                b"debconf",
-                "the package's templates are broken",
-            );
-        };
-        let Session {
-            config,
-            templates: known,
-            owner,
-            ..
-        } = &mut shell.debconf;
-        for template in &templates {
-            if !template::register(template, config, known, owner) {
-                return shell.refuse(Reason::Question, b"debconf", "a template changes its type");
-            }
-        }
+        let owner = shell.debconf.owner.clone();
+        enter(shell, &text, &owner)?;
     }
     if matches!(
         phase,
@@ -146,7 +130,6 @@ pub(crate) fn start(shell: &mut Shell<'_>) -> Run<i32> {
             }
         }
     }
-    save(shell)?;
     Ok(0)
 }
 
@@ -166,8 +149,8 @@ fn load(shell: &mut Shell<'_>, path: &[u8]) -> Run<Database> {
     }
 }
 
-/// Writes what has changed; the old file is kept as debconf keeps it.
-fn save(shell: &mut Shell<'_>) -> Run<()> {
+/// Writes what has changed, as the frontend does when the script has ended; the old files are kept beside.
+pub(crate) fn finish(shell: &mut Shell<'_>) -> Run<()> {
     for (path, is_config) in [(CONFIG, true), (TEMPLATES, false)] {
         let database = if is_config {
             &mut shell.debconf.config
@@ -178,6 +161,13 @@ fn save(shell: &mut Shell<'_>) -> Run<()> {
             continue;
         }
         let text = database.text();
+        if shell
+            .files
+            .read(path)?
+            .is_ok_and(|standing| standing == text)
+        {
+            continue;
+        }
         let old = [path, b"-old"].concat();
         if shell
             .files
@@ -217,7 +207,42 @@ const COMMANDS: &[(&str, Command)] = &[
     ("db_title", okay),
     ("db_unregister", unregister),
     ("db_version", version),
+    ("db_x_loadtemplatefile", load_templates),
 ];
+
+/// Enters the templates of a file.
+fn enter(shell: &mut Shell<'_>, text: &[u8], owner: &str) -> Run<()> {
+    let Some(templates) = template::parse(text) else {
+        return shell.refuse(Reason::Question, b"debconf", "the templates are broken");
+    };
+    let Session {
+        config,
+        templates: known,
+        ..
+    } = &mut shell.debconf;
+    for template in &templates {
+        if !template::register(template, config, known, owner) {
+            return shell.refuse(Reason::Question, b"debconf", "a template changes its type");
+        }
+    }
+    Ok(())
+}
+
+fn load_templates(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let words = words_of(words);
+    let Some(file) = words.first() else {
+        return answer(shell, 20, "Incorrect number of arguments");
+    };
+    let Ok(text) = shell.files.read(file.as_bytes())? else {
+        return answer(shell, 10, "failed to open the file");
+    };
+    let owner = words
+        .get(1)
+        .cloned()
+        .unwrap_or_else(|| shell.debconf.owner.clone());
+    enter(shell, &text, &owner)?;
+    answer(shell, 0, "")
+}
 
 /// The function `name` that the confmodule defines.
 pub(crate) fn find(name: &[u8]) -> Option<Command> {
@@ -238,7 +263,6 @@ fn words_of(words: &[Vec<u8>]) -> Vec<String> {
 
 fn answer(shell: &mut Shell<'_>, status: i32, value: &str) -> Run<i32> {
     shell.assign(b"RET", value.as_bytes())?;
-    save(shell)?;
     Ok(status)
 }
 
@@ -270,8 +294,7 @@ fn clear(shell: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
     answer(shell, 0, "")
 }
 
-fn stop(shell: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
-    save(shell)?;
+fn stop(_: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
     Ok(0)
 }
 

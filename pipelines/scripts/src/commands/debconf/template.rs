@@ -92,11 +92,12 @@ pub(super) fn register(
     }
     // Every template has a question of its own name.
     config.add_owner(name, owner);
-    config.change(name, |item| {
-        if item.field("template").is_none() {
-            item.set_field("template", name);
-        }
-    });
+    let is_new = config
+        .get(name)
+        .is_some_and(|item| item.field("template").is_none());
+    if is_new {
+        config.change(name, |item| item.set_field("template", name));
+    }
     templates.add_owner(name, name);
     templates.change(name, |item| item.replace_fields(template.fields.clone()));
     true
