@@ -161,13 +161,6 @@ pub(crate) fn finish(shell: &mut Shell<'_>) -> Run<()> {
             continue;
         }
         let text = database.text();
-        if shell
-            .files
-            .read(path)?
-            .is_ok_and(|standing| standing == text)
-        {
-            continue;
-        }
         let old = [path, b"-old"].concat();
         if shell
             .files
