@@ -39,6 +39,7 @@ fn read_from(shell: &mut Shell<'_>, admin: &[u8]) -> Run<Vec<Diversion>> {
         .collect())
 }
 
+/// Writes the diversions in the order they were made; dpkg's own order is that of its hash table and says nothing.
 fn write(shell: &mut Shell<'_>, admin: &[u8], diversions: &[Diversion]) -> Run<()> {
     let file = [admin, b"/diversions"].concat();
     let mut out = Vec::new();
