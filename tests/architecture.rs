@@ -80,7 +80,6 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("clap", &["dormouse"]),
     ("indicatif", &["dormouse"]),
     ("rusqlite", &["dormouse-engine"]),
-    ("brush-parser", &["dormouse-scripts"]),
     ("pgp", &["dormouse-advisories"]),
 ];
 
