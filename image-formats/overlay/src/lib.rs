@@ -1,9 +1,9 @@
 //! The only code that changes guest bytes: copy-on-write overlays and filesystem editors.
 //!
-//! Changes are described first, as a [`Changeset`] (a fact), by way of a [`Draft`]: the guest as it will be, over
-//! the guest as it is. They reach bytes only through an [`Editor`] on an [`Overlay`], and an overlay exists only
-//! for a [`ColdDisk`]: a disk on which no saved memory, hibernation image or running owner depends. The base is
-//! never opened for writing; dropping the overlay undoes everything.
+//! Changes are described first, in a [`Draft`]: the guest as it will be, over the guest as it is. They reach bytes only
+//! through an [`Editor`] on an [`Overlay`] ([`apply()`] carries them there), and an overlay exists only for a
+//! [`ColdDisk`]: a disk on which no saved memory, hibernation image or running owner depends. The base is never opened
+//! for writing; dropping the overlay undoes everything.
 
 mod appender;
 mod apply;
