@@ -1,7 +1,7 @@
 //! A guest: the trees of one machine, put together, with paths resolved inside it.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dormouse_block::{Error, GuestPath, Locator, Result};
 
@@ -9,6 +9,8 @@ use crate::{DirEntry, Metadata, NodeId, NodeKind, Tree};
 
 /// Symbolic links followed on one path before it is called a loop, as Linux does.
 const MAX_LINKS: usize = 40;
+/// Directories remembered; then they are forgotten and found again.
+const MAX_KNOWN: usize = 16_384;
 /// Bytes read in one step when a file is taken whole.
 const STEP: usize = 256 << 10;
 
@@ -51,6 +53,8 @@ pub struct Resolved {
 #[derive(Clone)]
 pub struct Guest {
     mounts: Vec<Mount>,
+    /// Directories that were reached without any symbolic link: most paths asked for are siblings of earlier ones.
+    directories: Arc<Mutex<HashMap<GuestPath, Resolved>>>,
 }
 
 impl Guest {
@@ -67,11 +71,15 @@ impl Guest {
     #[must_use]
     pub fn on_root(mut root: Mount) -> Self {
         root.at = GuestPath::root();
-        Self { mounts: vec![root] }
+        Self {
+            mounts: vec![root],
+            directories: Arc::default(),
+        }
     }
 
     /// Adds a tree at a directory; later mounts cover earlier ones.
     pub fn mount(&mut self, mount: Mount) {
+        self.directories = Arc::default();
         self.mounts.push(mount);
     }
 
@@ -121,7 +129,43 @@ impl Guest {
             .map_err(|error| error.located(&Locator::default().path(path.clone())))
     }
 
+    /// The directory at `path`, if it was reached before without any symbolic link.
+    fn known_directory(&self, path: &GuestPath) -> Option<Resolved> {
+        let known = self
+            .directories
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.get(path).cloned()
+    }
+
+    fn remember_directory(&self, at: &Resolved) {
+        let mut known = self
+            .directories
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(at.path.clone(), at.clone());
+    }
+
     fn walk(&self, path: &GuestPath, follow: Follow) -> Result<Option<Resolved>> {
+        if let (Some(parent), Some(name)) = (path.parent(), path.name())
+            && let Some(known) = self.known_directory(&parent)
+        {
+            // Without a link as the last component nothing above it matters; with one, all of it does.
+            let mount = self.tree(known.mount)?;
+            let Some(entry) = mount.tree.lookup(known.node, name)? else {
+                return Ok(None);
+            };
+            let kind = match entry.kind {
+                Some(kind) => kind,
+                None => mount.tree.metadata(entry.node)?.kind,
+            };
+            if kind != NodeKind::Symlink || follow == Follow::No {
+                return self.step(&known, name, entry.node).map(Some);
+            }
+        }
         let root = self.enter_root()?;
         let mut stack = vec![root];
         let mut todo: VecDeque<Vec<u8>> = path.components().map(<[u8]>::to_vec).collect();
@@ -163,29 +207,36 @@ impl Guest {
                 }
                 continue;
             }
-            let (whole, inner) = match (here.path.join(&name), here.inner.join(&name)) {
-                (Ok(whole), Ok(inner)) => (whole, inner),
-                (Err(error), _) | (_, Err(error)) => {
-                    return Err(Error::corrupt("bad name in a directory").because(error));
-                }
-            };
-            let next = match self.mount_at(&whole) {
-                Some(mount) => Resolved {
-                    path: whole,
-                    mount,
-                    inner: GuestPath::root(),
-                    node: self.tree(mount)?.tree.root(),
-                },
-                None => Resolved {
-                    path: whole,
-                    mount: here.mount,
-                    inner,
-                    node: entry.node,
-                },
-            };
+            let next = self.step(here, &name, entry.node)?;
             stack.push(next);
         }
-        Ok(stack.pop())
+        let found = stack.pop();
+        if let (Some(found), Some(above)) = (&found, stack.last())
+            && found.path == *path
+        {
+            self.remember_directory(above);
+        }
+        Ok(found)
+    }
+
+    /// What the entry `name` of directory `here` leads to: `node`, or the root of what is mounted there.
+    fn step(&self, here: &Resolved, name: &[u8], node: NodeId) -> Result<Resolved> {
+        let bad = |error| Error::corrupt("bad name in a directory").because(error);
+        let path = here.path.join(name).map_err(bad)?;
+        Ok(match self.mount_at(&path) {
+            Some(mount) => Resolved {
+                path,
+                mount,
+                inner: GuestPath::root(),
+                node: self.tree(mount)?.tree.root(),
+            },
+            None => Resolved {
+                path,
+                mount: here.mount,
+                inner: here.inner.join(name).map_err(bad)?,
+                node,
+            },
+        })
     }
 
     fn enter_root(&self) -> Result<Resolved> {

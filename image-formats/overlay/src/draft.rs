@@ -4,6 +4,7 @@
 //! back to a [`Savepoint`], and ends as a list of differences. It holds no bytes of payloads and of the base: their
 //! [`Content`] says where they are.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::Read;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ const MAX_LINKS: usize = 40;
 const MAX_CARRIED: usize = 100_000;
 /// Changes one draft may hold.
 const MAX_CHANGES: usize = 4_000_000;
+
+/// Answers of the base that are remembered; then they are forgotten and read again.
+const MAX_ASKED: usize = 65_536;
 
 /// Where a file's bytes are.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,6 +161,8 @@ pub struct Draft {
     children: HashMap<GuestPath, BTreeSet<Vec<u8>>>,
     nodes: Vec<Node>,
     undo: Vec<Undo>,
+    /// What the base has at paths that were asked for: it never changes, and folders are asked for again and again.
+    asked: RefCell<HashMap<GuestPath, Option<Drafted>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -176,6 +182,7 @@ impl Draft {
             children: HashMap::new(),
             nodes: Vec::new(),
             undo: Vec::new(),
+            asked: RefCell::new(HashMap::new()),
         }
     }
 
@@ -285,6 +292,19 @@ impl Draft {
     }
 
     fn in_base(&self, path: &GuestPath) -> Result<Option<Drafted>> {
+        if let Some(known) = self.asked.borrow().get(path) {
+            return Ok(known.clone());
+        }
+        let found = self.read_base(path)?;
+        let mut asked = self.asked.borrow_mut();
+        if asked.len() >= MAX_ASKED {
+            asked.clear();
+        }
+        asked.insert(path.clone(), found.clone());
+        Ok(found)
+    }
+
+    fn read_base(&self, path: &GuestPath) -> Result<Option<Drafted>> {
         let Some(resolved) = self.base.resolve(path, Follow::No)? else {
             return Ok(None);
         };

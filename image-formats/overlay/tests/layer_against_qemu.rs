@@ -249,7 +249,7 @@ fn an_overlay_without_writes_is_the_base_and_small() {
             .unwrap()
             .commit()
             .unwrap();
-        assert_eq!(published.bytes, 4 * 65536);
+        assert_eq!(published.bytes, 4 * 16384);
         let mut model = model_of(&base, &library.at("model.raw"));
         model.resize(model.len().next_multiple_of(512), 0);
         assert_image_is(&target, &model, &library.at("scratch.raw"));

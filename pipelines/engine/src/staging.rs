@@ -17,9 +17,10 @@ use crate::patch::{Bench, StagedSet, lock, mount_for, verified};
 use crate::payloads::{identity, read_some};
 
 /// Bytes handed over at a time.
-const STEP: usize = 256 << 10;
-/// Parts of one package file that may wait to be written: at most 8 MiB each.
-const WAITING: usize = 32;
+const STEP: usize = 64 << 10;
+/// Parts of one package file that may wait to be written, so that packages of many small files are unpacked ahead too:
+/// at most 128 MiB each.
+const WAITING: usize = 2048;
 
 /// What an unpacking thread hands over.
 enum Part {
@@ -62,11 +63,17 @@ pub(crate) fn stage_all(
         receivers.push_back((planned, receiver));
     }
     let next = AtomicUsize::new(0);
+    let jobs = jobs.clamp(1, plan.packages.len().max(1));
+    // One package more than there are threads may be unpacked and not yet written.
+    let (begin, written) = sync_channel::<()>(jobs.saturating_add(1));
     std::thread::scope(|scope| {
-        for _ in 0..jobs.clamp(1, plan.packages.len().max(1)) {
-            scope.spawn(|| {
+        let written = written;
+        for _ in 0..jobs {
+            let begin = begin.clone();
+            let (next, senders, packages) = (&next, &senders, &packages);
+            scope.spawn(move || {
                 // Threads take packages in order, and the writer waits for them in order: whoever is waited for runs.
-                loop {
+                while begin.send(()).is_ok() {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let (Some(planned), Some(slot)) =
                         (plan.packages.get(index), senders.get(index))
@@ -85,6 +92,8 @@ pub(crate) fn stage_all(
         let mut receivers = receivers;
         while let Some((planned, receiver)) = receivers.pop_front() {
             consume(bench, planned, &receiver, &mut set)?;
+            // A thread that ended kept its turn; there is always one to take back for each package.
+            let _ = written.recv();
         }
         Ok(())
     })?;
