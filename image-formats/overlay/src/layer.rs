@@ -12,8 +12,8 @@ use dormouse_block::{Error, Result, Source};
 
 use crate::appender::{Appender, length};
 use crate::layout::{
-    self, Backing, CLUSTER, CLUSTER_LEN, COMPRESSED, COPIED, MAX_L1, OFFSET_MASK, TABLE_COVERS,
-    TABLE_ENTRIES, ZERO,
+    self, Backing, CLUSTER, CLUSTER_LEN, COMPRESSED, COPIED, MAX_L1, OFFSET_MASK, SECTORS_SHIFT,
+    TABLE_COVERS, TABLE_ENTRIES, ZERO,
 };
 
 use crate::overlay::Packing;
@@ -325,8 +325,7 @@ impl Layer {
         }
         self.packed_at = Some(at.saturating_add(len)).filter(|next| next % CLUSTER != 0);
         self.data_clusters = self.data_clusters.saturating_add(1);
-        // 62 - (16 - 8) bits of offset, then the further sectors.
-        self.set_entry(number, COMPRESSED | sectors << 54 | at);
+        self.set_entry(number, COMPRESSED | sectors << SECTORS_SHIFT | at);
         Ok(())
     }
 

@@ -21,6 +21,8 @@ pub(crate) const MAX_BACKING_NAME: usize = 1023;
 pub(crate) const COPIED: u64 = 1 << 63;
 /// Bit 62 of an L2 entry: compressed.
 pub(crate) const COMPRESSED: u64 = 1 << 62;
+/// Where the count of further sectors begins in a compressed cluster's entry, above the bits of its offset.
+pub(crate) const SECTORS_SHIFT: u32 = 62 - (CLUSTER_BITS - 8);
 /// Bit 0 of an L2 entry: reads as zeroes.
 pub(crate) const ZERO: u64 = 1;
 /// Bits 9 to 55: the host offset.
