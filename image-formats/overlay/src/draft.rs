@@ -487,6 +487,38 @@ impl Draft {
         }
     }
 
+    /// Up to `length` bytes of `content` from `offset` on, fewer at its end, without reading what stands before.
+    ///
+    /// # Errors
+    /// A broken base or payload.
+    pub fn read_part(&self, content: &Content, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let left = content.size().saturating_sub(offset);
+        let length = u64::try_from(length).unwrap_or(u64::MAX).min(left);
+        let reader: Box<dyn Read + '_> = match content {
+            Content::Bytes(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let rest = bytes.get(start..).unwrap_or_default();
+                Box::new(std::io::Cursor::new(rest))
+            }
+            Content::Payload {
+                payload,
+                offset: start,
+                ..
+            } => (self.payloads)(*payload, start.saturating_add(offset), length)?,
+            Content::Base { path, size } => {
+                let mut reader = BaseReader::open(&self.base, path, *size)?;
+                reader.offset = offset;
+                Box::new(reader)
+            }
+        };
+        let mut out = Vec::new();
+        reader
+            .take(length)
+            .read_to_end(&mut out)
+            .map_err(|error| Error::io("cannot read a file's content", error))?;
+        Ok(out)
+    }
+
     /// The bytes of the regular file at `path`, symbolic links followed; `None` when there is none.
     ///
     /// # Errors
