@@ -5,21 +5,23 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 use dormouse_block::{Digest, DigestReader, Error, Locator, Result};
-use dormouse_filesystem::{Follow, Guest, Time};
-use dormouse_overlay::{Attributes, Content, Difference, Draft, DraftNode, PayloadReader};
+use dormouse_filesystem::{Guest, Time};
+use dormouse_overlay::{Content, Difference, Draft, DraftNode, PayloadReader};
 use dormouse_packages::dpkg::Database;
 use jiff::Timestamp;
 
+use crate::apt;
 use crate::deb::{EntryKind, Unpacked};
-use crate::dpkg::{Options, ScriptRun, ScriptVerdict, Session, Unpacking, fixed};
+use crate::dpkg::{
+    Configured, Configuring, Options, ScriptRun, ScriptVerdict, Session, Settled, Triggered,
+    Unpacking, fixed,
+};
 use crate::first_boot::{self, Pending};
 use crate::injection::{ExpectedPackage, InjectedPackage, Injection, PathChange};
 use crate::plan::{Decision, FirstBootStep, Plan, PlannedPackage};
 
 /// The offset that asks a [`PayloadReader`] for the package file itself and not for a part of its data archive.
 pub const WHOLE_PACKAGE: u64 = u64::MAX;
-/// Largest list of automatically installed packages that is added to, in bytes.
-const MAX_EXTENDED_STATES: u64 = 64 << 20;
 
 /// A plan carried out: the guest as it will be, and what was done.
 pub struct Injected {
@@ -45,8 +47,10 @@ pub struct Materials<'a> {
 
 /// Carries `plan` out on a draft over the guest.
 ///
-/// Packages are unpacked in the plan's order. One with a script that cannot be interpreted waits in the guest for the
-/// first boot, and so does what needs it; one that dpkg would refuse is left out, and so is what needs it.
+/// Packages are unpacked in the plan's order, then configured, then triggers are processed. A package with a script
+/// before unpacking that cannot be interpreted waits in the guest for the first boot, and so does what needs it; one
+/// that dpkg would refuse is left out, and so is what needs it; one whose `postinst` cannot be interpreted is unpacked
+/// and left to be configured at the first boot, and so is what depends on it.
 ///
 /// # Errors
 /// `Unsupported` for a guest whose package database cannot be written, `Corrupt` where a package file is missing or is
@@ -100,7 +104,9 @@ fn attempt(
             installed: planned.installed.clone(),
             payload: planned.payload,
             decision: Decision::Inject,
+            configured: None,
             scripts: Vec::new(),
+            kept: Vec::new(),
             disappeared: Vec::new(),
         };
         let decision = match decided
@@ -150,10 +156,46 @@ fn attempt(
         decided.insert(key, decision);
         packages.push(record);
     }
+    let settled = session.configure()?;
+    let outstanding = session.outstanding();
     session.finish()?;
-    let first_boot = finish_guest(plan, materials, &mut draft, &packages, &native, now)?;
-    let injection = record(plan, materials, &draft, packages, first_boot)?;
+    let (others, triggers) = assign(&mut packages, settled);
+    let first_boot = finish_guest(plan, materials, &mut draft, &packages, outstanding)?;
+    apt::note(plan, &packages, &native, &mut draft, now)?;
+    let injection = record(
+        plan,
+        materials,
+        &draft,
+        Injection {
+            packages,
+            others,
+            triggers,
+            first_boot,
+            ..Injection::of(plan, materials.now)
+        },
+    )?;
     Ok(Attempt::Done(Box::new(Injected { draft, injection })))
+}
+
+/// Gives each package of the plan what became of its configuration; the rest was not of the plan.
+fn assign(packages: &mut [InjectedPackage], settled: Settled) -> (Vec<Configured>, Vec<Triggered>) {
+    let mut others = Vec::new();
+    for configured in settled.packages {
+        let planned = packages.iter_mut().find(|package| {
+            package.decision == Decision::Inject
+                && package.name == configured.package
+                && package.architecture == configured.architecture
+        });
+        match planned {
+            Some(package) => {
+                package.configured = Some(configured.outcome);
+                package.scripts.extend(configured.scripts);
+                package.kept = configured.kept;
+            }
+            None => others.push(configured),
+        }
+    }
+    (others, settled.triggers)
 }
 
 fn unpacked<'a>(materials: &'a Materials<'_>, planned: &PlannedPackage) -> Result<&'a Unpacked> {
@@ -220,20 +262,15 @@ fn deferral(scripts: &[ScriptRun]) -> Decision {
     }
 }
 
-/// Everything beside dpkg's own work: apt's notes, the package files that wait, the first boot's unit.
+/// What is left for the first boot: the package files that wait, and the unit.
 fn finish_guest(
     plan: &Plan,
     materials: &Materials<'_>,
     draft: &mut Draft,
     packages: &[InjectedPackage],
-    native: &str,
-    now: Time,
+    outstanding: Vec<String>,
 ) -> Result<Vec<FirstBootStep>> {
     let mut steps = Vec::new();
-    let injected: Vec<&InjectedPackage> = packages
-        .iter()
-        .filter(|package| package.decision == Decision::Inject)
-        .collect();
     let mut pending = Vec::new();
     for (planned, package) in plan.packages.iter().zip(packages) {
         if !matches!(package.decision, Decision::Defer { .. }) {
@@ -255,12 +292,10 @@ fn finish_guest(
             },
         });
     }
-    if !injected.is_empty() {
+    let restart = restart_reasons(packages);
+    if !outstanding.is_empty() {
         steps.push(FirstBootStep::Configure {
-            packages: injected
-                .iter()
-                .map(|package| format!("{}:{}", package.name, package.architecture))
-                .collect(),
+            packages: outstanding,
         });
     }
     for one in &pending {
@@ -270,71 +305,48 @@ fn finish_guest(
             payload: one.payload,
         });
     }
-    let automatic: Vec<(String, String)> = plan
-        .packages
-        .iter()
-        .zip(packages)
-        .filter(|(planned, package)| {
-            planned.installed.is_none() && !matches!(package.decision, Decision::Refuse { .. })
-        })
-        .map(|(planned, _)| {
-            let architecture = if planned.architecture == "all" {
-                native
-            } else {
-                &planned.architecture
-            };
-            (planned.name.clone(), architecture.to_owned())
-        })
-        .collect();
-    note_automatic(draft, &automatic, now)?;
+    if !restart.is_empty() {
+        steps.push(FirstBootStep::Restart {
+            why: restart.clone(),
+        });
+    }
     if !steps.is_empty() {
-        first_boot::install(draft, &pending, now)?;
+        let now = Time {
+            seconds: materials.now.as_second(),
+            nanoseconds: 0,
+        };
+        first_boot::install(draft, &pending, &restart, now)?;
     }
     Ok(steps)
 }
 
-/// Tells apt which packages came as dependencies, so that `autoremove` may take them one day.
-fn note_automatic(draft: &mut Draft, packages: &[(String, String)], now: Time) -> Result<()> {
-    if packages.is_empty() {
-        return Ok(());
-    }
-    let path = fixed("/var/lib/apt/extended_states")?;
-    // A guest without apt keeps no such list.
-    if draft.get(&fixed("/var/lib/apt")?, Follow::Links)?.is_none() {
-        return Ok(());
-    }
-    let mut text = draft.read(&path, MAX_EXTENDED_STATES)?.unwrap_or_default();
-    if !text.is_empty() && !text.ends_with(b"\n\n") {
-        text.push(b'\n');
-    }
-    for (name, architecture) in packages {
-        text.extend_from_slice(
-            format!("Package: {name}\nArchitecture: {architecture}\nAuto-Installed: 1\n\n")
-                .as_bytes(),
-        );
-    }
-    draft.put(
-        &path,
-        DraftNode::File(Content::bytes(text)),
-        Attributes {
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            mtime: now,
-            xattrs: BTreeMap::new(),
-        },
-    )
+/// Why the machine is to be started once more after its first boot: it boots what it had until the new kernel's own
+/// scripts have made its initial file system and its entry in the boot menu.
+fn restart_reasons(packages: &[InjectedPackage]) -> Vec<String> {
+    packages
+        .iter()
+        .filter(|package| package.name.starts_with("linux-image-"))
+        .filter(|package| {
+            matches!(package.decision, Decision::Defer { .. })
+                || matches!(package.configured, Some(Configuring::Left { .. }))
+        })
+        .map(|package| {
+            format!(
+                "{} {} becomes the kernel only when the first boot has configured it",
+                package.name, package.version
+            )
+        })
+        .collect()
 }
 
 fn record(
     plan: &Plan,
     materials: &Materials<'_>,
     draft: &Draft,
-    packages: Vec<InjectedPackage>,
-    first_boot: Vec<FirstBootStep>,
+    injection: Injection,
 ) -> Result<Injection> {
     let mut digests: HashMap<(Digest, u64), Digest> = HashMap::new();
-    for package in &packages {
+    for package in &plan.packages {
         let Some(deb) = materials.unpacked.get(&package.payload) else {
             continue;
         };
@@ -361,14 +373,10 @@ fn record(
         paths.insert(path, change);
     }
     Ok(Injection {
-        schema: Injection::SCHEMA.to_owned(),
-        at: plan.at.clone(),
-        now: materials.now,
-        packages,
-        first_boot,
         paths,
         inventory: expected(draft)?,
         bytes,
+        ..injection
     })
 }
 
@@ -470,7 +478,10 @@ impl Plan {
     pub fn decide(&mut self, injection: &Injection) {
         for (planned, package) in self.packages.iter_mut().zip(&injection.packages) {
             planned.decision = Some(package.decision.clone());
+            planned.configured.clone_from(&package.configured);
+            planned.scripts.clone_from(&package.scripts);
         }
+        self.triggers.clone_from(&injection.triggers);
         self.first_boot.clone_from(&injection.first_boot);
         self.expected_bytes = injection.bytes;
     }

@@ -8,8 +8,8 @@ use dormouse_packages::dpkg::Status;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::dpkg::ScriptRun;
-use crate::plan::{Decision, FirstBootStep};
+use crate::dpkg::{Configured, Configuring, ScriptRun, Triggered};
+use crate::plan::{Decision, FirstBootStep, Plan};
 
 /// Every package tried and every path changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,13 @@ pub struct Injection {
     pub now: Timestamp,
     /// The packages of the plan, in its order.
     pub packages: Vec<InjectedPackage>,
+    /// Packages not of the plan that were to be configured too: those that it had deconfigured or that an earlier
+    /// injection had left unpacked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Configured>,
+    /// Triggers that were to be processed, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<Triggered>,
     /// What is left for the first boot, in order.
     pub first_boot: Vec<FirstBootStep>,
     /// Every path that was changed, free of symbolic links.
@@ -36,6 +43,33 @@ pub struct Injection {
 impl Injection {
     /// The schema that this version writes and reads.
     pub const SCHEMA: &'static str = "dormouse/injection/v1";
+
+    /// One of which nothing is known yet.
+    pub(crate) fn of(plan: &Plan, now: Timestamp) -> Self {
+        Self {
+            schema: Self::SCHEMA.to_owned(),
+            at: plan.at.clone(),
+            now,
+            packages: Vec::new(),
+            others: Vec::new(),
+            triggers: Vec::new(),
+            first_boot: Vec::new(),
+            paths: BTreeMap::new(),
+            inventory: BTreeSet::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Every call of a maintainer script, in the order of the packages, those of triggers last.
+    pub fn scripts(&self) -> impl Iterator<Item = &ScriptRun> {
+        let packages = self.packages.iter().flat_map(|package| &package.scripts);
+        let others = self.others.iter().flat_map(|package| &package.scripts);
+        let triggers = self
+            .triggers
+            .iter()
+            .flat_map(|triggered| &triggered.scripts);
+        packages.chain(others).chain(triggers)
+    }
 
     /// The packages that were unpacked.
     pub fn injected(&self) -> impl Iterator<Item = &InjectedPackage> {
@@ -62,8 +96,14 @@ pub struct InjectedPackage {
     pub payload: Digest,
     /// What became of it.
     pub decision: Decision,
+    /// What became of its configuration, where it was unpacked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured: Option<Configuring>,
     /// Its scripts in the order in which they were tried.
     pub scripts: Vec<ScriptRun>,
+    /// Conffiles where the administrator's version stays and the new one is beside it as `.dpkg-dist`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<GuestPath>,
     /// Packages that it replaced altogether, so that they are no more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disappeared: Vec<String>,

@@ -8,6 +8,7 @@
 //! Limits: package files of 64 GiB unpacked and 1,000,000 entries, 4 bytes for each that their `Installed-Size`
 //! announces; databases as `dormouse_packages` reads them; lists of files of 64 MiB.
 
+mod apt;
 mod catch_up;
 pub mod deb;
 pub mod dpkg;

@@ -7,6 +7,7 @@ use dormouse_scripts::Deferral;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::dpkg::{Configuring, ScriptRun, Triggered};
 use crate::resolve::{Only, Question, resolve};
 
 /// The packages that one restore point is to get, in order, and those that it cannot.
@@ -27,6 +28,9 @@ pub struct Plan {
     pub blocked: Vec<Blocked>,
     /// Why the machine must be started anew for the new versions to be in use, one clause each; it sleeps, so it is.
     pub reboot: Vec<String>,
+    /// Triggers that are processed, in order; present once they have been tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<Triggered>,
     /// What is left for the first boot, in order; present once the packages' scripts have been tried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first_boot: Vec<FirstBootStep>,
@@ -68,6 +72,12 @@ pub struct PlannedPackage {
     /// What becomes of it, once its scripts have been tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
+    /// What becomes of its configuration, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured: Option<Configuring>,
+    /// Each call of its scripts, likewise, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<ScriptRun>,
 }
 
 impl PlannedPackage {
@@ -87,7 +97,7 @@ impl PlannedPackage {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is", deny_unknown_fields)]
 pub enum Decision {
-    /// It is unpacked offline and configured at the first boot.
+    /// It is unpacked offline, and configured too where its scripts can be interpreted.
     Inject,
     /// Its package file waits in the guest and is installed at the first boot.
     Defer {
@@ -156,6 +166,11 @@ pub enum FirstBootStep {
         /// The package file's digest, which is checked again.
         payload: Digest,
     },
+    /// The machine is to be started once more when the rest is done.
+    Restart {
+        /// Why, one clause each.
+        why: Vec<String>,
+    },
 }
 
 impl Plan {
@@ -184,6 +199,7 @@ impl Plan {
             reboot: reboot_reasons(&resolution.packages),
             packages: resolution.packages,
             blocked: resolution.blocked,
+            triggers: Vec::new(),
             first_boot: Vec::new(),
         })
     }

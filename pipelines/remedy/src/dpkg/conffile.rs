@@ -153,7 +153,7 @@ impl Session<'_> {
     }
 
     /// A file's MD5 in lower-case hexadecimal; `None` where there is no plain file.
-    fn md5_of(&self, path: &GuestPath) -> Result<Option<String>> {
+    pub(super) fn md5_of(&self, path: &GuestPath) -> Result<Option<String>> {
         let Some(found) = self.draft.get(path, Follow::No)? else {
             return Ok(None);
         };

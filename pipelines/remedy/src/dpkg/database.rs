@@ -85,6 +85,9 @@ impl<'d> Session<'d> {
             incorporated: false,
             world: None,
             saved: BTreeMap::new(),
+            unpacked: Vec::new(),
+            broken_before: BTreeSet::new(),
+            triggered: Vec::new(),
             draft,
         };
         for record in database.records() {
@@ -105,6 +108,9 @@ impl<'d> Session<'d> {
                 package.awaits = awaits;
             }
         }
+        session.broken_before = (0..session.packages.len())
+            .filter(|at| session.package(*at).status.state == State::HalfConfigured)
+            .collect();
         session.read_info()?;
         session.reload_rules()?;
         session.read_filters()?;

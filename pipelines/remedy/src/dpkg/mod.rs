@@ -1,13 +1,16 @@
-//! What dpkg does when it unpacks, done to a draft.
+//! What dpkg does when it unpacks and configures, done to a draft.
 //!
-//! A [`Session`] is one run of `dpkg --unpack --no-triggers --auto-deconfigure`: it reads the database once, unpacks
-//! packages one after the other, interprets the maintainer scripts that come before and after unpacking, and at its end
-//! writes the database as dpkg would have written it. A package whose scripts cannot be interpreted leaves no trace.
+//! A [`Session`] is one run of `dpkg --unpack --no-triggers --auto-deconfigure` and of `dpkg --configure --pending`
+//! after it: it reads the database once, unpacks packages one after the other, configures them in the order that their
+//! dependencies ask for, processes triggers, interprets the maintainer scripts on the way, and at its end writes the
+//! database as dpkg would have written it. A package whose scripts before unpacking cannot be interpreted leaves no
+//! trace; one whose `postinst` cannot stays `unpacked`, and one whose triggers cannot stays `triggers-pending`.
 //!
 //! Sources: Debian Policy 6 and 10, dpkg(1), deb-triggers(5), dpkg-divert(1), dpkg-statoverride(1), deb-conffiles(5); held
 //! against the real dpkg by tests.
 
 mod conffile;
+mod configure;
 mod database;
 mod diversion;
 mod extract;
@@ -15,9 +18,11 @@ mod files;
 mod log;
 mod package;
 mod path_filter;
+mod readiness;
 mod relation;
 mod replace;
 mod run_script;
+mod settle;
 mod stat_override;
 mod trigger;
 mod triggering;
@@ -26,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use dormouse_block::{Error, GuestPath, Result};
 use dormouse_filesystem::Time;
-use dormouse_overlay::{Attributes, Draft};
+use dormouse_overlay::{Attributes, Draft, Savepoint};
 use dormouse_packages::dpkg::{Flag, State, Want};
 use dormouse_scripts::{Deferral, Done, ScriptName, World};
 use serde::{Deserialize, Serialize};
@@ -40,6 +45,7 @@ use path_filter::PathFilters;
 use stat_override::{Accounts, StatOverrides};
 use trigger::Interests;
 
+pub use configure::{Configured, Configuring, Settled, Triggered};
 use package::canonical_version;
 
 /// How a session works.
@@ -69,7 +75,12 @@ pub struct ScriptRun {
 
 /// What became of a maintainer script.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "is", deny_unknown_fields)]
+#[serde(
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case",
+    tag = "is",
+    deny_unknown_fields
+)]
 pub enum ScriptVerdict {
     /// It was interpreted to its end.
     Interpreted {
@@ -192,6 +203,14 @@ impl Work<'_> {
     }
 }
 
+/// What to come back to.
+#[derive(Clone, Copy)]
+struct Before {
+    draft: Savepoint,
+    log: usize,
+    packages: usize,
+}
+
 /// One run of dpkg over a draft.
 pub struct Session<'d> {
     draft: &'d mut Draft,
@@ -216,6 +235,12 @@ pub struct Session<'d> {
     world: Option<World>,
     /// Packages as they were when the work at hand began.
     saved: BTreeMap<usize, Package>,
+    /// What this session unpacked, in order.
+    unpacked: Vec<usize>,
+    /// What was half-configured before this session.
+    broken_before: BTreeSet<usize>,
+    /// Packages whose triggers were activated, in order.
+    triggered: Vec<usize>,
 }
 
 impl Session<'_> {
@@ -231,10 +256,7 @@ impl Session<'_> {
     /// What the guest's files and the package's control members say cannot be read or does not hold together. The draft
     /// is then not to be used any more.
     pub fn unpack(&mut self, deb: &Unpacked) -> Result<Unpacking> {
-        let before = self.draft.savepoint();
-        let log = self.log.len();
-        let known = self.packages.len();
-        self.saved.clear();
+        let before = self.begin();
         let package = self.slot(deb);
         let mut work = Work {
             package,
@@ -248,6 +270,7 @@ impl Session<'_> {
         };
         let stop = match self.unpack_all(&mut work) {
             Ok(disappeared) => {
+                self.unpacked.push(package);
                 return Ok(Unpacking::Done {
                     scripts: work.scripts,
                     disappeared,
@@ -255,20 +278,7 @@ impl Session<'_> {
             }
             Err(stop) => stop,
         };
-        self.draft.go_back(before);
-        self.log.go_back(log);
-        for (index, package) in std::mem::take(&mut self.saved) {
-            if let Some(place) = self.packages.get_mut(index) {
-                *place = package;
-            }
-        }
-        self.packages.truncate(known);
-        for indices in self.by_name.values_mut() {
-            indices.retain(|index| *index < known);
-        }
-        self.by_name.retain(|_, indices| !indices.is_empty());
-        self.world = None;
-        self.reload_rules()?;
+        self.take_back(before)?;
         match stop {
             Stop::Failed(error) => Err(error),
             Stop::Deferred => Ok(Unpacking::Deferred {
@@ -276,6 +286,36 @@ impl Session<'_> {
             }),
             Stop::Refused(why) => Ok(Unpacking::Refused { why }),
         }
+    }
+
+    /// The state to come back to when the work on one package ends early.
+    fn begin(&mut self) -> Before {
+        self.saved.clear();
+        Before {
+            draft: self.draft.savepoint(),
+            log: self.log.len(),
+            packages: self.packages.len(),
+        }
+    }
+
+    /// Takes back everything since [`Session::begin`].
+    fn take_back(&mut self, before: Before) -> Result<()> {
+        self.draft.go_back(before.draft);
+        self.log.go_back(before.log);
+        for (index, package) in std::mem::take(&mut self.saved) {
+            if let Some(place) = self.packages.get_mut(index) {
+                *place = package;
+            }
+        }
+        let known = before.packages;
+        self.packages.truncate(known);
+        for indices in self.by_name.values_mut() {
+            indices.retain(|index| *index < known);
+        }
+        self.by_name.retain(|_, indices| !indices.is_empty());
+        self.triggered.retain(|index| *index < known);
+        self.world = None;
+        self.reload_rules()
     }
 
     /// The whole of dpkg's `process_archive`.
@@ -318,7 +358,7 @@ impl Session<'_> {
             self.change(index).status.flag = Flag::Reinstreq;
             self.change(index).set_state(State::HalfConfigured);
             self.note(index);
-            self.run_installed(work, index, ScriptName::Prerm, &["upgrade", &new_version])?;
+            self.run_old(work, index, ScriptName::Prerm, &["upgrade", &new_version])?;
             self.change(index).set_state(State::Unpacked);
             self.note(index);
         }
@@ -349,7 +389,7 @@ impl Session<'_> {
         self.extract(work)?;
         if upgrade {
             self.note(index);
-            self.run_installed(work, index, ScriptName::Postrm, &["upgrade", &new_version])?;
+            self.run_old(work, index, ScriptName::Postrm, &["upgrade", &new_version])?;
         }
         self.remove_old_files(work)?;
         let disappearing = self.disappearing(work);
@@ -362,7 +402,7 @@ impl Session<'_> {
             self.log.add(&line);
             self.activate_for_processing(other)?;
             let name = control.package().to_owned();
-            self.run_installed(
+            self.run_old(
                 work,
                 other,
                 ScriptName::Postrm,

@@ -141,7 +141,7 @@ impl Session<'_> {
             self.activate_for_processing(at)?;
             self.change(at).set_state(State::HalfConfigured);
             self.note(at);
-            self.run_installed(
+            self.run_old(
                 work,
                 at,
                 ScriptName::Prerm,

@@ -4,31 +4,50 @@ use std::sync::Arc;
 
 use dormouse_block::Result;
 use dormouse_packages::dpkg::State;
-use dormouse_scripts::{Call, Outcome, ScriptName, World};
+use dormouse_scripts::{Call, Outcome, ScriptName, Trigger, World};
 
 use super::database::{INFO, read};
 use super::{ScriptRun, ScriptVerdict, Session, Stop, Work};
 
 impl Session<'_> {
-    /// Interprets a script of the version that is installed.
+    /// Interprets a script of the version that is installed; what it activates is still to be noted.
     pub(super) fn run_installed(
+        &mut self,
+        scripts: &mut Vec<ScriptRun>,
+        index: usize,
+        name: ScriptName,
+        arguments: &[&str],
+    ) -> Result<Vec<Trigger>, Stop> {
+        let Some(script) = self.installed_script(index, name)? else {
+            return Ok(Vec::new());
+        };
+        let version = self.package(index).version.clone();
+        self.interpret(scripts, index, name, &script, &version, arguments)
+    }
+
+    /// Interprets a script of the version that is installed while another is unpacked.
+    pub(super) fn run_old(
         &mut self,
         work: &mut Work<'_>,
         index: usize,
         name: ScriptName,
         arguments: &[&str],
     ) -> Result<(), Stop> {
+        let activated = self.run_installed(&mut work.scripts, index, name, arguments)?;
+        self.take_activations(&activated);
+        Ok(())
+    }
+
+    fn installed_script(&self, index: usize, name: ScriptName) -> Result<Option<Vec<u8>>> {
         let info = self.package(index).info_name();
-        if !self
+        let has = self
             .info
             .get(&info)
-            .is_some_and(|kinds| kinds.contains(name.as_str()))
-        {
-            return Ok(());
+            .is_some_and(|kinds| kinds.contains(name.as_str()));
+        if !has {
+            return Ok(None);
         }
-        let script = read(self.draft, &format!("{INFO}/{info}.{name}"))?;
-        let version = self.package(index).version.clone();
-        self.interpret(work, index, name, &script, &version, arguments)
+        read(self.draft, &format!("{INFO}/{info}.{name}")).map(Some)
     }
 
     /// Interprets a script of the new version.
@@ -42,18 +61,22 @@ impl Session<'_> {
             return Ok(());
         };
         let version = work.deb.control.version().to_owned();
-        self.interpret(work, work.package, name, &script, &version, arguments)
+        let index = work.package;
+        let activated =
+            self.interpret(&mut work.scripts, index, name, &script, &version, arguments)?;
+        self.take_activations(&activated);
+        Ok(())
     }
 
     fn interpret(
         &mut self,
-        work: &mut Work<'_>,
+        scripts: &mut Vec<ScriptRun>,
         index: usize,
         name: ScriptName,
         script: &[u8],
         version: &str,
         arguments: &[&str],
-    ) -> Result<(), Stop> {
+    ) -> Result<Vec<Trigger>, Stop> {
         let world = match self.world.take() {
             Some(world) => world,
             None => self.view_all(),
@@ -90,15 +113,14 @@ impl Session<'_> {
         };
         match outcome {
             Outcome::Done(done) => {
-                work.scripts.push(run(ScriptVerdict::of(&done)));
+                scripts.push(run(ScriptVerdict::of(&done)));
                 self.world = Some(world);
-                self.take_activations(&done.triggers);
                 // Scripts divert files, override modes and add users.
                 self.reload_rules()?;
-                Ok(())
+                Ok(done.triggers)
             }
             Outcome::Deferred(reason) => {
-                work.scripts.push(run(ScriptVerdict::Deferred { reason }));
+                scripts.push(run(ScriptVerdict::Deferred { reason }));
                 self.world = Some(world);
                 Err(Stop::Deferred)
             }

@@ -83,6 +83,9 @@ impl Session<'_> {
             };
             package.set_state(next);
             self.note(pending);
+            if !self.triggered.contains(&pending) {
+                self.triggered.push(pending);
+            }
         }
         let Some(by) = by.filter(|by| !self.package(*by).awaits.contains(&pending)) else {
             return;

@@ -17,8 +17,8 @@ say() { printf '%s %s\n' "$(now)" "$*"; }
 
 # record OUTCOME STEP
 record() {
-  printf '{"schema":"dormouse/first-boot/v1","outcome":"%s","step":"%s","attempts":%d,"time":"%s"}\n' \
-    "$1" "$2" "$attempts" "$(now)" >"$result.new" && mv -f "$result.new" "$result"
+  printf '{"schema":"dormouse/first-boot/v1","outcome":"%s","step":"%s","attempts":%d,"restart":%s,"time":"%s"}\n' \
+    "$1" "$2" "$attempts" "$restart" "$(now)" >"$result.new" && mv -f "$result.new" "$result"
 }
 
 # Whatever else uses dpkg at boot is done within seconds.
@@ -70,13 +70,22 @@ nothing_is_outstanding() {
   }
 }
 
+# What update-notifier and unattended-upgrades look for.
+ask_for_restart() {
+  [ "$restart" = true ] || return 0
+  say "the machine is to be started once more:"
+  cat "$state/restart"
+  cat "$state/restart" >>/run/reboot-required.pkgs
+  echo "*** System restart required ***" >/run/reboot-required
+}
+
 leave() {
   say "done; removing the first-boot work"
   rm -f /etc/systemd/system/multi-user.target.wants/dormouse-first-boot.service \
     /etc/systemd/system/dormouse-first-boot.service \
     /etc/rc2.d/S99dormouse-first-boot /etc/rc3.d/S99dormouse-first-boot \
     /etc/rc4.d/S99dormouse-first-boot /etc/rc5.d/S99dormouse-first-boot \
-    /etc/init.d/dormouse-first-boot "$state/attempts" "$state/waiting"
+    /etc/init.d/dormouse-first-boot "$state/attempts" "$state/waiting" "$state/restart"
   rm -rf "$state/pending"
   if [ -d /run/systemd/system ]; then
     systemctl --no-block daemon-reload || true
@@ -96,6 +105,8 @@ all_steps() {
 }
 
 work() {
+  restart=false
+  [ ! -s "$state/restart" ] || restart=true
   attempts=$(($(cat "$state/attempts" 2>/dev/null || echo 0) + 1))
   echo "$attempts" >"$state/attempts"
   say "first-boot work begins, attempt $attempts"
@@ -105,6 +116,7 @@ work() {
     record failed "$step"
     return 1
   fi
+  ask_for_restart
   record "done" end
   leave
 }

@@ -35,7 +35,12 @@ pub(crate) struct Pending {
 }
 
 /// Puts the script, its unit and the package files that wait, in their order.
-pub(crate) fn install(draft: &mut Draft, pending: &[Pending], now: Time) -> Result<()> {
+pub(crate) fn install(
+    draft: &mut Draft,
+    pending: &[Pending],
+    restart: &[String],
+    now: Time,
+) -> Result<()> {
     let plain = |mode| Attributes {
         mode,
         uid: 0,
@@ -51,11 +56,19 @@ pub(crate) fn install(draft: &mut Draft, pending: &[Pending], now: Time) -> Resu
         plain(0o755),
     )?;
     // What an earlier first boot left of its work is void.
-    for old in ["attempts", "waiting", "first-boot.json"] {
+    for old in ["attempts", "waiting", "restart", "first-boot.json"] {
         let path = fixed(&format!("{STATE}/{old}"))?;
         if draft.get(&path, Follow::No)?.is_some() {
             draft.remove(&path)?;
         }
+    }
+    if !restart.is_empty() {
+        let lines: String = restart.iter().map(|why| format!("{why}\n")).collect();
+        draft.put(
+            &fixed(&format!("{STATE}/restart"))?,
+            text(&lines),
+            plain(0o644),
+        )?;
     }
     if !pending.is_empty() {
         draft.make_directories(&fixed(&format!("{STATE}/pending"))?, &plain(0o700))?;

@@ -173,6 +173,8 @@ pub fn resolve(question: &Question<'_>) -> Result<Resolution> {
             source: package.source_name().to_owned(),
             needs: needs(node, chosen, &pool),
             decision: None,
+            configured: None,
+            scripts: Vec::new(),
         });
     }
     Ok(Resolution { packages, blocked })

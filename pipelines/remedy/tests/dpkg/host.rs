@@ -284,7 +284,17 @@ pub(crate) fn see(root: &Path) -> BTreeMap<String, Seen> {
                 && !name.ends_with(".md5sums"));
         if name == "/var/log/dpkg.log" {
             let text = String::from_utf8(bytes).unwrap();
-            let lines: Vec<&str> = text.lines().map(|line| &line[20..]).collect();
+            // One run or two; what is available is known to the run that was given the package files.
+            let lines: Vec<&str> = text
+                .lines()
+                .map(|line| &line[20..])
+                .filter(|line| !line.starts_with("startup "))
+                .map(|line| match line.rsplit_once(' ') {
+                    Some((head, _)) if line.starts_with("configure ") => head,
+                    Some((head, _)) if line.starts_with("trigproc ") => head,
+                    _ => line,
+                })
+                .collect();
             bytes = lines.join("\n").into_bytes();
         }
         let same_as = match kind {
@@ -294,7 +304,9 @@ pub(crate) fn see(root: &Path) -> BTreeMap<String, Seen> {
                 .clone(),
             _ => String::new(),
         };
-        let timed = kind == NodeKind::File && !own_time && name != "/var/log/dpkg.log";
+        let timed = kind == NodeKind::File
+            && !own_time
+            && !["/var/log/dpkg.log", "/var/notes"].contains(&name.as_str());
         seen.insert(
             name,
             Seen {

@@ -11,6 +11,7 @@
 )]
 
 mod cases;
+mod configuring;
 mod host;
 mod injection;
 mod pairs;

@@ -11,7 +11,7 @@ use dormouse_block::{Digest, Error};
 use dormouse_filesystem::{Guest, Time};
 use dormouse_overlay::{Draft, PayloadReader};
 use dormouse_remedy::deb::{self, Unpacked};
-use dormouse_remedy::dpkg::{Options, Session, Unpacking};
+use dormouse_remedy::dpkg::{Options, Session, Settled, Unpacking};
 
 use crate::host::{HostTree, assert_same, realise};
 
@@ -165,6 +165,29 @@ impl Bench {
         outcome
     }
 
+    /// Unpacks and configures `packages` with dpkg on one copy and with a session on another, and compares the copies.
+    pub(crate) fn compare_configured(&self, packages: &[&Path]) -> Settled {
+        let (theirs, ours) = (self.copy("theirs"), self.copy("ours"));
+        run(dpkg(&theirs)
+            .args([
+                "--auto-deconfigure",
+                "--force-confdef",
+                "--force-confold",
+                "--install",
+            ])
+            .args(packages));
+        let mut settled = None;
+        in_session(&self.root(), &ours, packages, |session, read| {
+            for unpacked in read {
+                let outcome = session.unpack(unpacked).unwrap();
+                assert!(matches!(outcome, Unpacking::Done { .. }), "{outcome:?}");
+            }
+            settled = Some(session.configure().unwrap());
+        });
+        assert_same(&theirs, &ours);
+        settled.unwrap()
+    }
+
     /// As [`Bench::compare`], with lines for the guest's dpkg.cfg; the host's own dpkg gets them as options.
     pub(crate) fn compare_with(&self, packages: &[&Path], configuration: &str) {
         self.write("etc/dpkg/dpkg.cfg.d/filters", configuration);
@@ -250,10 +273,29 @@ pub(crate) fn unpack_timed(
     into: &Path,
     packages: &[&Path],
 ) -> (Vec<Unpacking>, std::time::Duration) {
-    let read: Vec<(Unpacked, Vec<u8>)> = packages.iter().map(|path| read(path)).collect();
+    let mut outcomes = Vec::new();
+    let elapsed = in_session(base, into, packages, |session, read| {
+        outcomes = read
+            .iter()
+            .map(|unpacked| session.unpack(unpacked).unwrap())
+            .collect();
+    });
+    (outcomes, elapsed)
+}
+
+/// Does `work` in a session over `base`, makes the draft real in `into`, and gives the time that the session took.
+pub(crate) fn in_session(
+    base: &Path,
+    into: &Path,
+    packages: &[&Path],
+    work: impl FnOnce(&mut Session<'_>, &[Unpacked]),
+) -> std::time::Duration {
+    let (read, data): (Vec<Unpacked>, Vec<Vec<u8>>) =
+        packages.iter().map(|path| read(path)).unzip();
     let data: BTreeMap<Digest, Vec<u8>> = read
         .iter()
-        .map(|(unpacked, data)| (unpacked.payload, data.clone()))
+        .map(|unpacked| unpacked.payload)
+        .zip(data)
         .collect();
     let payloads: PayloadReader = Arc::new(move |payload, offset, size| {
         let data = data
@@ -273,12 +315,9 @@ pub(crate) fn unpack_timed(
     };
     let start = std::time::Instant::now();
     let mut session = Session::open(&mut draft, options).unwrap();
-    let outcomes = read
-        .iter()
-        .map(|(unpacked, _)| session.unpack(unpacked).unwrap())
-        .collect();
+    work(&mut session, &read);
     session.finish().unwrap();
     let elapsed = start.elapsed();
     realise(&draft, into);
-    (outcomes, elapsed)
+    elapsed
 }
