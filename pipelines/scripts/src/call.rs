@@ -111,6 +111,10 @@ pub struct Done {
     pub service_actions: Vec<String>,
     /// Triggers that it activated.
     pub triggers: Vec<Trigger>,
+    /// Caches that it would have made and that are left to be made: what reads them finds them missing or outdated, does
+    /// without, and makes them anew.
+    #[serde(default)]
+    pub caches: Vec<String>,
     /// What it wrote to its standard output and error, line by line, cut to a bound.
     pub log: Vec<String>,
 }

@@ -114,6 +114,7 @@ fn interpret(call: &Call<'_>, draft: &mut Draft, world: &World, limits: &Limits)
             commands: shell.record.commands,
             service_actions: shell.record.service_actions,
             triggers: shell.record.triggers,
+            caches: shell.record.caches,
             log: lines(&shell.record.log),
         }),
         Ok(status) => {

@@ -5,6 +5,7 @@ mod adduser;
 mod alternatives;
 mod arguments;
 mod awk;
+mod caches;
 mod copy;
 mod date;
 pub(crate) mod debconf;
@@ -14,6 +15,7 @@ mod dpkg;
 mod find;
 mod getopt;
 mod grep;
+mod ldconfig;
 mod make;
 mod mode;
 mod name;
@@ -42,6 +44,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("[", process::builtin),
     ("addgroup", adduser::adduser),
     ("adduser", adduser::adduser),
+    ("apparmor_parser", services::kernel_load),
     ("awk", awk::awk),
     ("basename", name::basename),
     ("bash", process::sh),
@@ -69,6 +72,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("env", xargs::env),
     ("expr", stat::expr),
     ("false", process::fail),
+    ("fc-cache", caches::fc_cache),
     ("fgrep", grep::grep),
     ("find", find::find),
     ("gawk", awk::awk),
@@ -82,9 +86,11 @@ const COMMANDS: &[(&str, Command)] = &[
     ("invoke-rc.d", services::invoke_rc_d),
     ("ionice", xargs::nice),
     ("killall", process::no_process),
+    ("ldconfig", ldconfig::ldconfig),
     ("ln", copy::ln),
     ("logger", process::succeed),
     ("ls", stat::ls),
+    ("mandb", caches::mandb),
     ("mariadb-admin", process::no_server),
     ("mawk", awk::awk),
     ("md5sum", digest::sum),
@@ -99,6 +105,14 @@ const COMMANDS: &[(&str, Command)] = &[
     ("pkill", process::no_process),
     ("printf", process::builtin),
     ("py3clean", python::py3clean),
+    ("py3compile", python::compile),
+    ("pyclean", python::py3clean),
+    ("pycompile", python::compile),
+    ("pypy3compile", python::compile),
+    ("pypycompile", python::compile),
+    ("python", python::python),
+    ("python2", python::python),
+    ("python3", python::python),
     ("readlink", name::readlink),
     ("realpath", name::realpath),
     ("rm", remove::rm),
@@ -138,8 +152,17 @@ const COMMANDS: &[(&str, Command)] = &[
 
 /// The command `name`.
 pub(crate) fn find(name: &[u8]) -> Option<Command> {
-    COMMANDS
+    let known = COMMANDS
         .iter()
         .find(|(known, _)| known.as_bytes() == name)
-        .map(|&(_, command)| command)
+        .map(|&(_, command)| command);
+    // Python goes by its version.
+    let versioned = || {
+        let version = name.strip_prefix(b"python")?;
+        version
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || *byte == b'.')
+            .then_some(python::python as Command)
+    };
+    known.or_else(versioned)
 }

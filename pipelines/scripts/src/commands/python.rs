@@ -1,9 +1,49 @@
-//! `py3clean`: compiled files of a package's Python modules are removed. Making them is Python's own work.
+//! Compiled Python modules: removing them is interpreted. Making them is left to Python itself, which compares the time
+//! and size of a module with those in the compiled file, ignores it where they differ, and writes it anew.
 
 use super::text::lines;
+use crate::call::Reason;
 use crate::shell::Shell;
 use crate::shell::pattern::Pattern;
 use crate::stop::Run;
+
+/// `py3compile` and its likes.
+pub(crate) fn compile(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let package = shell.call.package;
+    let _ = words;
+    shell.cache_left(format!("compiled Python modules of {package}"));
+    Ok(0)
+}
+
+/// An interpreter of Python that is asked to compile modules; other programs are not interpreted.
+pub(crate) fn python(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let mut rest = words.get(1..).unwrap_or_default();
+    while let Some(option) = rest.first()
+        && matches!(
+            option.as_slice(),
+            b"-E" | b"-S" | b"-I" | b"-s" | b"-B" | b"-O" | b"-OO" | b"-ES" | b"-Wi"
+        )
+    {
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    let compiles = match rest {
+        [option, module, ..] if option == b"-m" => {
+            matches!(module.as_slice(), b"compileall" | b"py_compile")
+        }
+        [program, ..] => {
+            program.ends_with(b"/py_compile.py") || program.ends_with(b"/compileall.py")
+        }
+        [] => false,
+    };
+    if compiles {
+        return compile(shell, words);
+    }
+    shell.refuse(
+        Reason::Command,
+        words.first().map(Vec::as_slice).unwrap_or_default(),
+        "is a program that is not interpreted",
+    )
+}
 
 pub(crate) fn py3clean(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let package = match words {

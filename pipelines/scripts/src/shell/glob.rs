@@ -8,6 +8,12 @@ use super::pattern::Pattern;
 use crate::stop::Run;
 
 impl Shell<'_> {
+    /// The files that a pattern of glob(7) matches, in byte order; itself when there are none.
+    pub(crate) fn glob_plain(&mut self, pattern: &[u8]) -> Run<Vec<Vec<u8>>> {
+        let field = Field(pattern.iter().map(|&byte| (byte, false)).collect());
+        self.glob(&field)
+    }
+
     /// The files that `field` matches, in byte order; itself when there are none.
     pub(super) fn glob(&mut self, field: &Field) -> Run<Vec<Vec<u8>>> {
         let mut found: Vec<Vec<u8>> = vec![Vec::new()];

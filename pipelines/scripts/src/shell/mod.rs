@@ -79,6 +79,7 @@ pub(crate) struct Record {
     pub(crate) commands: BTreeSet<String>,
     pub(crate) service_actions: Vec<String>,
     pub(crate) triggers: Vec<Trigger>,
+    pub(crate) caches: Vec<String>,
     pub(crate) log: Vec<u8>,
 }
 
@@ -206,6 +207,14 @@ impl<'a> Shell<'a> {
             .collect();
         if self.record.service_actions.len() < 1000 {
             self.record.service_actions.push(words.join(" "));
+        }
+    }
+
+    /// Notes a cache that is left to be made.
+    pub(crate) fn cache_left(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        if self.record.caches.len() < 1000 && !self.record.caches.contains(&what) {
+            self.record.caches.push(what);
         }
     }
 

@@ -286,7 +286,10 @@ pub(crate) fn guest_of(root: &std::path::Path) -> Guests {
             } else if kind.is_file() {
                 let mut bytes = Vec::new();
                 use std::io::Read as _;
-                let limit = if metadata.len() > MAX_TAKEN {
+                // Libraries are read by their ends too.
+                let limit = if inside.contains(".so") {
+                    u64::MAX
+                } else if metadata.len() > MAX_TAKEN {
                     64
                 } else {
                     MAX_TAKEN
