@@ -7,7 +7,7 @@ LIBRARY := $(DEMO)/library
 MIRROR := $(DEMO)/mirror
 DORMOUSE := target/release/dormouse
 
-.PHONY: demo test library lint unit scenario deny doc bench fuzz clean-demo
+.PHONY: demo test library lint unit scenario deny doc bench fidelity boot-test fuzz clean-demo
 
 demo: ## build a library of real machines, run the demo pipeline on it, and say where the results are
 	@echo "make demo installs what is missing of: mmdebstrap, qemu, e2fsprogs, dosfstools, mtools (with apt-get),"
@@ -46,6 +46,17 @@ bench: ## ratios against root's own way, in one run; writes tests/bench/RESULTS.
 	@tests/guests/prerequisites.sh demo test bench
 	$(CARGO) build --release --locked
 	@tests/bench/all.sh target/guests
+
+fidelity: ## servers of three releases against dpkg itself, tree by tree; writes tests/fidelity/RESULTS.md; needs root
+	@[ "$$(id -u)" -eq 0 ] || { echo "make fidelity: run as root: its oracle is dpkg in a chroot of a mounted image" >&2; exit 2; }
+	@tests/guests/prerequisites.sh demo test
+	$(CARGO) build --release --locked
+	@tests/fidelity/run.sh fidelity $(DORMOUSE) target/fidelity $(RELEASES)
+
+boot-test: ## one patched server of each release, booted under software emulation; writes tests/fidelity/BOOT.md
+	@tests/guests/prerequisites.sh demo test
+	$(CARGO) build --release --locked
+	@tests/fidelity/run.sh boot $(DORMOUSE) target/fidelity $(RELEASES)
 
 fuzz: ## seeded mutation fuzzing of every parser, longer than in `make test`
 	DORMOUSE_FUZZ_SECONDS=$${DORMOUSE_FUZZ_SECONDS:-120} $(CARGO) test --workspace --release --locked mutat -- --nocapture

@@ -8,11 +8,13 @@
 # DIR/dists/<suite>/..., DIR/pool/... (one folder for both archives: their file names differ) and DIR/keyring.gpg,
 # and beside it DIR.facts: pending/NAME.tsv (package, architecture, old version or "-", new version, file, round) for
 # each machine, and the key. dpkg can take all packages of one round at once: each round's Pre-Depends are configured
-# by then. A second call for the same machines does nothing. Needs no root.
+# by then. DORMOUSE_RELEASE names another release than the library's, and DORMOUSE_RECOMMENDS=false leaves out what is
+# only recommended. A second call for the same machines does nothing. Needs no root.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 # shellcheck source=SCRIPTDIR/parts/distribution.sh
 . "$here/parts/distribution.sh"
+release=${DORMOUSE_RELEASE:-$release} recommends=${DORMOUSE_RECOMMENDS:-true}
 
 [ "$#" -ge 2 ] || { echo "usage: ${0##*/} DIR ROOT-OR-STATUS-FILE..." >&2; exit 2; }
 mkdir -p "$(dirname "$1")"
@@ -37,7 +39,7 @@ for argument in "$@"; do
   fi
 done
 
-key=$({ cat "$here/mirror.sh" "$here/parts/distribution.sh" "${statuses[@]}" && printf '%s\n' "${names[@]}"; } |
+key=$({ echo "$release $recommends" && cat "$here/mirror.sh" "$here/parts/distribution.sh" "${statuses[@]}" && printf '%s\n' "${names[@]}"; } |
   sha256sum | cut -d' ' -f1)
 if [ -d "$mirror_folder" ] && [ "$(cat "$facts/key" 2>/dev/null)" = "$key" ]; then
   echo "mirror: $mirror_folder is up to date"
@@ -129,7 +131,8 @@ done
 
 for index in "${!names[@]}"; do
   name=${names[$index]} status=${statuses[$index]}
-  private_apt "$scratch/apt" "$status" --print-uris -qq dist-upgrade >"$scratch/uris" ||
+  private_apt "$scratch/apt" "$status" -o "APT::Install-Recommends=$recommends" --print-uris -qq \
+    dist-upgrade >"$scratch/uris" ||
     fail "apt finds no upgrade for $name"
   # apt prints: 'copy:<mirror>/<Filename>' <name> <size> <digest>
   sed -n "s|^'copy:$work/\([^']*\)'.*|\1|p" "$scratch/uris" | sed 's|%2b|+|g;s|%7e|~|g;s|%3a|:|g' >"$scratch/files"
