@@ -16,7 +16,18 @@ use crate::settings::Settings;
 struct Document<'a> {
     schema: &'static str,
     assessments: &'a [Assessment],
+    /// What machines say of their first boot after an injection.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    first_boots: Vec<FirstBootOf>,
     gaps: &'a [dormouse_block::Gap],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct FirstBootOf {
+    at: dormouse_block::Locator,
+    #[serde(flatten)]
+    record: dormouse_engine::FirstBoot,
 }
 
 /// Judges restore points.
@@ -28,6 +39,7 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
     let opened = open_all(&arguments.images, settings)?;
     let mut gaps = opened.gaps;
     let mut assessments = Vec::new();
+    let mut first_boots = Vec::new();
     for (machine, points) in &opened.machines {
         let (inspections, unread) = inspections(machine, points)?;
         gaps.extend(unread);
@@ -35,6 +47,10 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
             for system in &inspection.systems {
                 let mut inventory = system.inventory.clone();
                 inventory.add_gaps(inspection.gaps.iter().cloned());
+                first_boots.extend(system.first_boot.clone().map(|record| FirstBootOf {
+                    at: inspection.at.clone(),
+                    record,
+                }));
                 assessments.push(standard.assess(&inventory));
             }
             if inspection.systems.is_empty() {
@@ -44,11 +60,16 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
     }
     let answer = Answer::new(settings);
     if answer.is_table() {
-        answer.bytes(draw(&answer, &assessments).as_bytes())?;
+        let mut text = draw(&answer, &assessments);
+        for said in &first_boots {
+            text.push_str(&format!("\n{}: {}\n", said.at, said.record));
+        }
+        answer.bytes(text.as_bytes())?;
     } else {
         answer.json(&Document {
             schema: "dormouse/assessments/v1",
             assessments: &assessments,
+            first_boots,
             gaps: &gaps,
         })?;
     }

@@ -8,6 +8,8 @@ use dormouse_engine::{
     Decision, Inject, MachineOptions, PatchOptions, Patched, judge_image, patch_once,
 };
 use dormouse_policy::{Assessment, Verdict};
+use dormouse_remedy::dpkg::Configuring;
+use dormouse_remedy::{Decision as Remedy, FirstBootStep};
 use serde::Serialize;
 
 use super::judge;
@@ -151,33 +153,47 @@ fn draw(target: &Path, patched: &Patched, verdict: Option<Verdict>) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,
-        "{}: {} packages injected, {} paths changed and read back, {} bytes",
+        "{}: {} packages injected, {} of them configured, {} paths changed and read back, {} bytes",
         target.display(),
         injection.injected().count(),
+        injection.configured().count(),
         patched.verification.paths,
         patched.bytes
     );
     for package in &injection.packages {
-        match &package.decision {
-            dormouse_remedy::Decision::Inject => {}
-            dormouse_remedy::Decision::Defer { why, .. } => {
-                let _ = writeln!(
-                    out,
-                    "  {} {} waits for the first boot: {why}",
-                    package.name, package.version
-                );
+        let (name, version) = (&package.name, &package.version);
+        let _ = match (&package.decision, &package.configured) {
+            (Remedy::Defer { why, .. }, _) => {
+                writeln!(out, "  {name} {version} waits for the first boot: {why}")
             }
-            dormouse_remedy::Decision::Refuse { why } => {
-                let _ = writeln!(
-                    out,
-                    "  {} {} stays behind: {why}",
-                    package.name, package.version
-                );
+            (Remedy::Refuse { why }, _) => {
+                writeln!(out, "  {name} {version} stays behind: {why}")
             }
+            (Remedy::Inject, Some(Configuring::Left { why, .. })) => {
+                writeln!(out, "  {name} is configured at the first boot: {why}")
+            }
+            (Remedy::Inject, _) => Ok(()),
+        };
+        for conffile in &package.kept {
+            let _ = writeln!(
+                out,
+                "  {conffile} was changed on the machine and stays; the new one is {conffile}.dpkg-dist"
+            );
         }
     }
-    if !injection.first_boot.is_empty() {
-        let _ = writeln!(out, "  the first boot configures what was injected");
+    for triggered in &injection.triggers {
+        if let Configuring::Left { why, .. } = &triggered.outcome {
+            let _ = writeln!(
+                out,
+                "  triggers of {} are processed at the first boot: {why}",
+                triggered.package
+            );
+        }
+    }
+    for step in &injection.first_boot {
+        if let FirstBootStep::Restart { why } = step {
+            let _ = writeln!(out, "  to be started once more: {}", why.join("; "));
+        }
     }
     if let Some(verdict) = verdict {
         let _ = writeln!(out, "  judged afresh: {verdict}");

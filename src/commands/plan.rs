@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dormouse_block::Gap;
 use dormouse_engine::{Decision, Inject, OpenMachine, Payloads, Planner, Standard, StoreFolder};
 use dormouse_policy::Assessment;
+use dormouse_remedy::dpkg::Configuring;
 use dormouse_remedy::{Materials, draft_injection};
 use serde::Serialize;
 
@@ -128,7 +129,13 @@ fn draw(document: &Document) -> String {
                         Some(dormouse_remedy::Decision::Refuse { why }) => {
                             format!("refused: {why}")
                         }
-                        _ => "inject".to_owned(),
+                        _ => match &package.configured {
+                            Some(Configuring::Left { why, .. }) => {
+                                format!("inject; configured at the first boot: {why}")
+                            }
+                            Some(Configuring::Done) => "inject and configure".to_owned(),
+                            None => "inject".to_owned(),
+                        },
                     };
                     let _ = writeln!(
                         out,
@@ -145,6 +152,12 @@ fn draw(document: &Document) -> String {
                         blocked.name,
                         blocked.why.join("; ")
                     );
+                }
+                for triggered in &plan.triggers {
+                    if let Configuring::Left { why, .. } = &triggered.outcome {
+                        let name = &triggered.package;
+                        let _ = writeln!(out, "  triggers of {name} at the first boot: {why}");
+                    }
                 }
                 for why in &plan.reboot {
                     let _ = writeln!(out, "  in use after a boot: {why}");

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dormouse_block::{Error, GuestPath, Locator, Result};
 
+use crate::names::Names;
 use crate::{DirEntry, Metadata, NodeId, NodeKind, Tree};
 
 /// Symbolic links followed on one path before it is called a loop, as Linux does.
@@ -55,6 +56,7 @@ pub struct Guest {
     mounts: Vec<Mount>,
     /// Directories that were reached without any symbolic link: most paths asked for are siblings of earlier ones.
     directories: Arc<Mutex<HashMap<GuestPath, Resolved>>>,
+    names: Arc<Names>,
 }
 
 impl Guest {
@@ -74,12 +76,14 @@ impl Guest {
         Self {
             mounts: vec![root],
             directories: Arc::default(),
+            names: Arc::default(),
         }
     }
 
     /// Adds a tree at a directory; later mounts cover earlier ones.
     pub fn mount(&mut self, mount: Mount) {
         self.directories = Arc::default();
+        self.names = Arc::default();
         self.mounts.push(mount);
     }
 
@@ -155,7 +159,8 @@ impl Guest {
         {
             // Without a link as the last component nothing above it matters; with one, all of it does.
             let mount = self.tree(known.mount)?;
-            let Some(entry) = mount.tree.lookup(known.node, name)? else {
+            let tree = mount.tree.as_ref();
+            let Some(entry) = self.names.lookup(known.mount, tree, known.node, name)? else {
                 return Ok(None);
             };
             let kind = match entry.kind {
@@ -184,7 +189,8 @@ impl Guest {
             if mount.tree.metadata(here.node)?.kind != NodeKind::Directory {
                 return Ok(None);
             }
-            let Some(entry) = mount.tree.lookup(here.node, &name)? else {
+            let tree = mount.tree.as_ref();
+            let Some(entry) = self.names.lookup(here.mount, tree, here.node, &name)? else {
                 return Ok(None);
             };
             let kind = match entry.kind {

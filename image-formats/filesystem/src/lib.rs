@@ -19,6 +19,7 @@ mod assemble;
 pub mod ext;
 mod guest;
 mod memory;
+mod names;
 mod tree;
 
 pub use assemble::{FstabEntry, OpenVolume, Systems, assemble, parse_fstab};

@@ -30,6 +30,7 @@
 mod attest;
 mod change;
 mod discover;
+mod first_boot;
 pub mod host;
 mod machine;
 mod names;
@@ -48,6 +49,7 @@ mod work;
 pub use attest::Attestation;
 pub use change::{Action, Changer, Decision, Done, OutputFile, Planner, Verified, judge_image};
 pub use discover::{Found, Library, discover};
+pub use first_boot::{FirstBoot, FirstBootOutcome, FirstBootPlace};
 pub use machine::{
     FileFact, Inspection, Machine, MachineOptions, OpenMachine, OpenPoint, Power, SystemFact,
     VolumeFact, within,

@@ -10,6 +10,8 @@ use dormouse_packages::Inventory;
 use dormouse_volume::{DiskInput, Note, Volume, VolumeInfo, volumes};
 use serde::{Deserialize, Serialize};
 
+use crate::first_boot::{self, FirstBoot};
+
 /// How a machine is opened.
 #[derive(Clone)]
 pub struct MachineOptions {
@@ -136,6 +138,9 @@ pub struct SystemFact {
     pub mounts: Vec<(String, String)>,
     /// Its packages.
     pub inventory: Inventory,
+    /// What it says of its first boot after an injection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_boot: Option<FirstBoot>,
 }
 
 /// Everything that was read of one restore point, as a fact.
@@ -425,6 +430,8 @@ impl OpenPoint {
                     .map(|mount| (mount.at.to_string(), mount.volume.clone()))
                     .collect(),
                 inventory: dormouse_packages::take(guest, &self.at),
+                // What cannot be read is a gap of the inventory already, and this is no evidence.
+                first_boot: first_boot::read(guest).unwrap_or_default(),
             })
             .collect();
         Inspection {

@@ -16,7 +16,8 @@ use dormouse_overlay::{
 };
 use dormouse_remedy::deb::Unpacked;
 use dormouse_remedy::{
-    Injected, Injection, Materials, Plan, Verification, WHOLE_PACKAGE, draft_injection, verify,
+    Injected, Injection, Materials, Plan, Verification, WHOLE_PACKAGE, draft_injection,
+    verify_others, verify_planned,
 };
 use jiff::Timestamp;
 
@@ -232,7 +233,12 @@ fn look_again(
         },
     )?;
     let point = written.open_point(dormouse_disk::ACTIVE)?;
-    verify(base, point.only_guest()?, injection)
+    let after = point.only_guest()?;
+    let (planned, others) = rayon::join(
+        || verify_planned(after, injection),
+        || verify_others(base, after, injection),
+    );
+    Ok(planned?.and(others?))
 }
 
 /// Carries a plan out on a new image, with package files that were unpacked before.

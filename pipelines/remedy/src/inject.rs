@@ -292,7 +292,7 @@ fn finish_guest(
             },
         });
     }
-    let restart = restart_reasons(packages);
+    let restart = restart_reasons(materials, packages);
     if !outstanding.is_empty() {
         steps.push(FirstBootStep::Configure {
             packages: outstanding,
@@ -322,14 +322,21 @@ fn finish_guest(
 
 /// Why the machine is to be started once more after its first boot: it boots what it had until the new kernel's own
 /// scripts have made its initial file system and its entry in the boot menu.
-fn restart_reasons(packages: &[InjectedPackage]) -> Vec<String> {
+fn restart_reasons(materials: &Materials<'_>, packages: &[InjectedPackage]) -> Vec<String> {
+    let holds_a_kernel = |package: &InjectedPackage| {
+        materials.unpacked.get(&package.payload).is_some_and(|deb| {
+            deb.entries
+                .iter()
+                .any(|entry| entry.path.as_bytes().starts_with(b"/boot/vmlinuz-"))
+        })
+    };
     packages
         .iter()
-        .filter(|package| package.name.starts_with("linux-image-"))
         .filter(|package| {
             matches!(package.decision, Decision::Defer { .. })
                 || matches!(package.configured, Some(Configuring::Left { .. }))
         })
+        .filter(|package| holds_a_kernel(package))
         .map(|package| {
             format!(
                 "{} {} becomes the kernel only when the first boot has configured it",

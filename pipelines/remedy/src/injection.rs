@@ -44,6 +44,12 @@ impl Injection {
     /// The schema that this version writes and reads.
     pub const SCHEMA: &'static str = "dormouse/injection/v1";
 
+    /// Those of them that are configured too, so that nothing is left of them for the first boot.
+    pub fn configured(&self) -> impl Iterator<Item = &InjectedPackage> {
+        self.injected()
+            .filter(|package| package.configured == Some(Configuring::Done))
+    }
+
     /// One of which nothing is known yet.
     pub(crate) fn of(plan: &Plan, now: Timestamp) -> Self {
         Self {

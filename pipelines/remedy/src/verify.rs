@@ -47,7 +47,6 @@ pub struct Deviation {
 }
 
 struct Verifier<'a> {
-    base: &'a Guest,
     after: &'a Guest,
     injection: &'a Injection,
     out: Verification,
@@ -59,33 +58,69 @@ struct Verifier<'a> {
 /// # Errors
 /// What reading either guest returns.
 pub fn verify(base: &Guest, after: &Guest, injection: &Injection) -> Result<Verification> {
-    let mut verifier = Verifier {
-        base,
-        after,
-        injection,
-        out: Verification {
-            schema: Verification::SCHEMA.to_owned(),
-            at: injection.at.clone(),
-            passed: false,
-            paths: 0,
-            bytes: 0,
-            others: 0,
-            deviations: Vec::new(),
-        },
-    };
+    Ok(verify_planned(after, injection)?.and(verify_others(base, after, injection)?))
+}
+
+/// The half of [`verify`] that reads every planned path and the package database.
+///
+/// # Errors
+/// What reading the guest returns.
+pub fn verify_planned(after: &Guest, injection: &Injection) -> Result<Verification> {
+    let mut verifier = Verifier::of(after, injection);
     verifier.planned()?;
-    verifier.others()?;
     verifier.inventory()?;
-    verifier.out.passed = verifier.out.deviations.is_empty();
-    Ok(verifier.out)
+    Ok(verifier.done())
+}
+
+/// The half of [`verify`] that compares every other path with the base.
+///
+/// # Errors
+/// What reading either guest returns.
+pub fn verify_others(base: &Guest, after: &Guest, injection: &Injection) -> Result<Verification> {
+    let mut verifier = Verifier::of(after, injection);
+    verifier.others(base)?;
+    Ok(verifier.done())
 }
 
 impl Verification {
     /// The schema that this version writes and reads.
     pub const SCHEMA: &'static str = "dormouse/verification/v1";
+
+    /// This and the other half, as one.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.passed &= other.passed;
+        self.paths = self.paths.saturating_add(other.paths);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.others = self.others.saturating_add(other.others);
+        self.deviations.extend(other.deviations);
+        self.deviations.truncate(MAX_DEVIATIONS);
+        self
+    }
 }
 
-impl Verifier<'_> {
+impl<'a> Verifier<'a> {
+    fn of(after: &'a Guest, injection: &'a Injection) -> Self {
+        Self {
+            after,
+            injection,
+            out: Verification {
+                schema: Verification::SCHEMA.to_owned(),
+                at: injection.at.clone(),
+                passed: false,
+                paths: 0,
+                bytes: 0,
+                others: 0,
+                deviations: Vec::new(),
+            },
+        }
+    }
+
+    fn done(mut self) -> Verification {
+        self.out.passed = self.out.deviations.is_empty();
+        self.out
+    }
+
     fn deviate(&mut self, path: Option<&GuestPath>, what: impl Into<String>) {
         if self.out.deviations.len() < MAX_DEVIATIONS {
             self.out.deviations.push(Deviation {
@@ -205,12 +240,12 @@ impl Verifier<'_> {
     }
 
     /// Everything else is as it was.
-    fn others(&mut self) -> Result<()> {
+    fn others(&mut self, base: &Guest) -> Result<()> {
         let mut todo = vec![GuestPath::root()];
         let mut seen = 0_usize;
         while let Some(directory) = todo.pop() {
-            let before = self.entries(self.base, &directory)?;
-            let after = self.entries(self.after, &directory)?;
+            let before = entries(base, &directory)?;
+            let after = entries(self.after, &directory)?;
             let names: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
             for name in names {
                 seen = seen.saturating_add(1);
@@ -243,27 +278,6 @@ impl Verifier<'_> {
             }
         }
         Ok(())
-    }
-
-    fn entries(&self, guest: &Guest, directory: &GuestPath) -> Result<BTreeMap<Vec<u8>, Metadata>> {
-        let missing = || {
-            Error::corrupt("no such directory").located(&Locator::default().path(directory.clone()))
-        };
-        let at = guest.resolve(directory, Follow::No)?.ok_or_else(missing)?;
-        let mount = guest.mounts().get(at.mount).ok_or_else(missing)?;
-        let mut out = BTreeMap::new();
-        for entry in mount.tree.read_dir(at.node)? {
-            let path = directory
-                .join(&entry.name)
-                .map_err(|error| Error::corrupt("a bad name in a directory").because(error))?;
-            let mounted = guest.mounts().iter().rev().find(|mount| mount.at == path);
-            let metadata = match mounted {
-                Some(mount) => mount.tree.metadata(mount.tree.root())?,
-                None => mount.tree.metadata(entry.node)?,
-            };
-            out.insert(entry.name, metadata);
-        }
-        Ok(out)
     }
 
     fn inventory(&mut self) -> Result<()> {
@@ -301,6 +315,26 @@ impl Verifier<'_> {
         }
         Ok(())
     }
+}
+
+fn entries(guest: &Guest, directory: &GuestPath) -> Result<BTreeMap<Vec<u8>, Metadata>> {
+    let missing =
+        || Error::corrupt("no such directory").located(&Locator::default().path(directory.clone()));
+    let at = guest.resolve(directory, Follow::No)?.ok_or_else(missing)?;
+    let mount = guest.mounts().get(at.mount).ok_or_else(missing)?;
+    let mut out = BTreeMap::new();
+    for entry in mount.tree.read_dir(at.node)? {
+        let path = directory
+            .join(&entry.name)
+            .map_err(|error| Error::corrupt("a bad name in a directory").because(error))?;
+        let mounted = guest.mounts().iter().rev().find(|mount| mount.at == path);
+        let metadata = match mounted {
+            Some(mount) => mount.tree.metadata(mount.tree.root())?,
+            None => mount.tree.metadata(entry.node)?,
+        };
+        out.insert(entry.name, metadata);
+    }
+    Ok(out)
 }
 
 /// Whether a node that nobody planned to change is what it was. A directory's own time and size follow its entries.
