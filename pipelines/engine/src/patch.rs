@@ -426,7 +426,7 @@ pub(crate) struct StagedSet {
     /// What is in the package files, by digest.
     pub(crate) unpacked: BTreeMap<Digest, Arc<Unpacked>>,
     /// Where each file's bytes are: the mount and the editor's handle, by package file and offset.
-    pub(crate) files: HashMap<FileKey, (usize, Staged)>,
+    pub(crate) files: BTreeMap<FileKey, (usize, Staged)>,
     /// The package files themselves.
     pub(crate) packages: BTreeMap<Digest, dormouse_advisories::VerifiedPayload>,
 }
@@ -443,16 +443,21 @@ fn staged_reader(bench: &Bench, staged: &Arc<StagedSet>) -> PayloadReader {
             return Ok(Box::new(package.reader().take(size)) as Box<dyn Read>);
         }
         let missing = || Error::corrupt("a file of a package that was not staged");
-        let (mount, handle) = staged
+        // The place may lie within a file: the one that begins last before it.
+        let ((of, start), (mount, handle)) = staged
             .files
-            .get(&(payload, offset))
-            .copied()
+            .range(..=(payload, offset))
+            .next_back()
+            .map(|(key, staged)| (*key, *staged))
             .ok_or_else(missing)?;
+        if of != payload {
+            return Err(missing());
+        }
         let editor = editors.get(mount).cloned().flatten().ok_or_else(missing)?;
         Ok(Box::new(StagedReader {
             editor,
             staged: handle,
-            offset: 0,
+            offset: offset.saturating_sub(start),
         }) as Box<dyn Read>)
     })
 }

@@ -1,6 +1,6 @@
 //! Package files unpacked by several threads and written by one, in order, straight into a patched image.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufReader, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -52,7 +52,7 @@ pub(crate) fn stage_all(
     let packages = verified(plan, repositories)?;
     let mut set = StagedSet {
         unpacked: BTreeMap::new(),
-        files: HashMap::new(),
+        files: BTreeMap::new(),
         packages: packages.clone(),
     };
     let mut senders = Vec::new();

@@ -88,6 +88,9 @@ pub enum ScriptVerdict {
         commands: BTreeSet<String>,
         /// Actions on services that a sleeping machine does not need.
         service_actions: Vec<String>,
+        /// Compiled caches that it would have made, and that the machine makes anew when it misses them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        caches: Vec<String>,
         /// What it said.
         log: Vec<String>,
     },
@@ -103,6 +106,7 @@ impl ScriptVerdict {
         Self::Interpreted {
             commands: done.commands.clone(),
             service_actions: done.service_actions.clone(),
+            caches: done.caches.clone(),
             log: done.log.clone(),
         }
     }
