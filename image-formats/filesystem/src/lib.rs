@@ -17,6 +17,7 @@
 
 mod assemble;
 pub mod ext;
+pub mod fat;
 mod guest;
 mod memory;
 mod names;

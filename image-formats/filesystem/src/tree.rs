@@ -147,6 +147,18 @@ pub trait Tree: Send + Sync {
     /// # Errors
     /// `Corrupt` when they are broken.
     fn xattrs(&self, node: NodeId) -> Result<BTreeMap<Vec<u8>, Vec<u8>>>;
+
+    /// The mode that every node of this kind has, owned by root, where the filesystem keeps no modes, owners and extended
+    /// attributes of its own (FAT); `None` where it does.
+    fn kept_mode(&self, kind: NodeKind) -> Option<u16> {
+        let _ = kind;
+        None
+    }
+
+    /// What the filesystem makes of a time, as finely and as far as it keeps times.
+    fn kept_time(&self, time: Time) -> Time {
+        time
+    }
 }
 
 impl<T: Tree + ?Sized> Tree for Arc<T> {
@@ -181,6 +193,14 @@ impl<T: Tree + ?Sized> Tree for Arc<T> {
     fn xattrs(&self, node: NodeId) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         (**self).xattrs(node)
     }
+
+    fn kept_mode(&self, kind: NodeKind) -> Option<u16> {
+        (**self).kept_mode(kind)
+    }
+
+    fn kept_time(&self, time: Time) -> Time {
+        (**self).kept_time(time)
+    }
 }
 
 /// A kind of filesystem that can be opened.
@@ -202,7 +222,7 @@ pub trait Filesystem: Sync {
 }
 
 /// The filesystems that can be opened, in the order they are tried.
-pub const FILESYSTEMS: &[&dyn Filesystem] = &[&crate::ext::Ext4];
+pub const FILESYSTEMS: &[&dyn Filesystem] = &[&crate::ext::Ext4, &crate::fat::Fat];
 
 /// Opens whatever filesystem `volume` carries; `None` when no signature is known.
 ///

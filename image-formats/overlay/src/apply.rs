@@ -6,12 +6,7 @@ use std::io::Read;
 use dormouse_block::{Error, GuestPath, Locator, Result};
 use dormouse_filesystem::{Follow, Guest, NodeKind};
 
-use crate::{Content, Difference, DraftNode, Editor, Staged};
-
-/// What one more node costs beside its bytes: its share of a directory and of tables. An estimate on the safe side.
-const NODE_OVERHEAD: u64 = 1024;
-/// Bytes are given out in blocks of at most this size by the filesystems that are edited, save bigalloc ones.
-const BLOCK: u64 = 4096;
+use crate::{Content, Difference, DraftNode, Editor, Staged, room};
 
 /// Where the bytes of a file come from.
 pub enum Supply<'a> {
@@ -46,12 +41,12 @@ pub fn apply<'s>(
     editors: &mut [Option<&mut dyn Editor>],
     supply: &mut dyn FnMut(usize, &Content) -> Result<Supply<'s>>,
 ) -> Result<Applied> {
+    room::check(guest, differences, editors)?;
     let mut job = Job {
         guest,
         editors,
         applied: Applied::default(),
     };
-    job.check_room(differences)?;
     for (path, difference) in differences.iter().rev() {
         job.clear(path, difference)
             .map_err(|error| at(path, error))?;
@@ -74,42 +69,6 @@ struct Job<'a, 'e> {
 }
 
 impl Job<'_, '_> {
-    fn check_room(&mut self, differences: &BTreeMap<GuestPath, Difference>) -> Result<()> {
-        let mut needed: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
-        for (path, difference) in differences {
-            let Difference::Put {
-                node,
-                link_to: None,
-                ..
-            } = difference
-            else {
-                continue;
-            };
-            let bytes = match node {
-                // Staged bytes have their room already; counting them again errs on the safe side for none.
-                DraftNode::File(Content::Bytes(bytes)) => {
-                    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
-                }
-                DraftNode::File(Content::Base { size, .. }) => *size,
-                _ => 0,
-            };
-            let (room, nodes) = needed.entry(self.guest.mount_of(path).0).or_default();
-            let blocks = bytes.div_ceil(BLOCK).saturating_mul(BLOCK);
-            *room = room.saturating_add(blocks).saturating_add(NODE_OVERHEAD);
-            *nodes = nodes.saturating_add(1);
-        }
-        for (mount, (bytes, nodes)) in needed {
-            let editor = self.editor(mount)?;
-            let (free_bytes, free_nodes) = (editor.free_bytes(), editor.free_nodes());
-            if bytes > free_bytes || nodes > free_nodes {
-                return Err(Error::limit(format!(
-                    "the changes need {bytes} bytes and {nodes} inodes; the filesystem has {free_bytes} and {free_nodes} left"
-                )));
-            }
-        }
-        Ok(())
-    }
-
     fn editor(&mut self, mount: usize) -> Result<&mut dyn Editor> {
         match self.editors.get_mut(mount) {
             Some(Some(editor)) => Ok(&mut **editor),

@@ -7,6 +7,8 @@ use dormouse_block::{GuestPath, Result};
 use dormouse_filesystem::{NodeKind, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::Room;
+
 /// What an editor sets on a node. Change times are set by the editor to `mtime`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -38,6 +40,9 @@ pub trait Editor {
 
     /// Nodes that can still be made.
     fn free_nodes(&self) -> u64;
+
+    /// In which units room is given out, and what of it is taken or kept.
+    fn room(&self) -> Room;
 
     /// Makes a directory, or sets the attributes of the one that is there.
     ///

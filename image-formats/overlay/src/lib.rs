@@ -11,10 +11,13 @@ mod cold;
 mod device;
 mod draft;
 mod editor;
+mod editors;
 pub mod ext;
+pub mod fat;
 mod layer;
 mod layout;
 mod overlay;
+mod room;
 
 pub use apply::{Applied, Supply, apply};
 pub use cold::{ColdDisk, Evidence};
@@ -23,4 +26,6 @@ pub use draft::{
     Content, Difference, Draft, DraftNode, Drafted, Identity, PayloadReader, Savepoint,
 };
 pub use editor::{Attributes, Editor, Staged};
+pub use editors::{AnyEditor, EDITORS, EditorKind, open_editor};
 pub use overlay::{Existing, Output, Overlay, OverlayOptions, Packing, Published};
+pub use room::Room;

@@ -24,6 +24,17 @@ pub const INDEX: u32 = 0x1000;
 pub const HUGE: u32 = 0x4_0000;
 /// `i_flags`: mapped by extents.
 pub const EXTENTS: u32 = 0x8_0000;
+/// `i_flags`: what is made in this directory gets its project.
+pub const PROJECT_INHERIT: u32 = 0x2000_0000;
+/// `i_flags` that what is made in a directory takes from it (kernel: `EXT4_FL_INHERITED`, less those of features of their
+/// own): synchronous updates, no dump, no access times, journaled data, synchronous directory updates, DAX, projects.
+pub const INHERITED: u32 = 0x8 | 0x40 | 0x80 | 0x4000 | 0x1_0000 | 0x200_0000 | PROJECT_INHERIT;
+/// Those of [`INHERITED`] that regular files take.
+pub const FILE_INHERITED: u32 = INHERITED & !(0x1_0000 | PROJECT_INHERIT);
+/// Those of [`INHERITED`] that anything else takes.
+pub const OTHER_INHERITED: u32 = 0x40 | 0x80;
+/// Where the project is, in inodes whose further fields reach to its end.
+pub const PROJECT_OFFSET: usize = 0x9C;
 /// `i_flags`: holds the value of an extended attribute.
 pub const EA_INODE: u32 = 0x20_0000;
 /// `i_flags`: the bytes are in the inode.

@@ -36,7 +36,7 @@ pub struct Superblock {
     pub blocks_count: u64,
     /// Blocks kept for the superuser.
     pub reserved_blocks: u64,
-    /// Blocks free (in clusters with bigalloc); kept up to date only by a clean unmount.
+    /// Blocks free, a multiple of the cluster with bigalloc; kept up to date only by a clean unmount.
     pub free_blocks: u64,
     /// Inodes free; kept up to date only by a clean unmount.
     pub free_inodes: u32,
@@ -90,6 +90,8 @@ pub struct Superblock {
     pub backup_groups: [u32; 2],
     /// The inode of the orphan file, or 0.
     pub orphan_file_inode: u32,
+    /// With `quota`, the inodes of the quota of users, groups and projects; 0 where there is none.
+    pub quota_inodes: [u32; 3],
     /// Seeds all CRC-32C of metadata.
     pub checksum_seed: u32,
     /// How many groups there are.
@@ -204,6 +206,11 @@ impl Superblock {
                 .unwrap_or_default(),
             backup_groups: [le_u32(bytes, 0x24C)?, le_u32(bytes, 0x250)?],
             orphan_file_inode: le_u32(bytes, 0x280)?,
+            quota_inodes: [
+                le_u32(bytes, 0x240)?,
+                le_u32(bytes, 0x244)?,
+                le_u32(bytes, 0x26C)?,
+            ],
             checksum_seed: if features.incompat(CSUM_SEED) {
                 le_u32(bytes, 0x270)?
             } else {
@@ -352,6 +359,18 @@ impl Superblock {
         u32::try_from(rest.min(u64::from(self.blocks_per_group))).unwrap_or(0)
     }
 
+    /// Blocks of a cluster, the unit in which blocks are given out: 1 without bigalloc.
+    #[must_use]
+    pub fn cluster_blocks(&self) -> u64 {
+        1 << self.cluster_log
+    }
+
+    /// Clusters of `group`; the last one of a filesystem may be cut short.
+    #[must_use]
+    pub fn group_clusters(&self, group: u32) -> u32 {
+        self.group_blocks(group).div_ceil(1 << self.cluster_log)
+    }
+
     /// The group of filesystem block `block`, and its number there.
     #[must_use]
     pub fn group_of_block(&self, block: u64) -> Option<(u32, u32)> {
@@ -401,7 +420,8 @@ impl Superblock {
         let within = index(group.checked_rem(per).unwrap_or(0))
             .saturating_mul(usize::from(self.descriptor_size));
         if !self.features.incompat(META_BG) || nth < self.first_meta_group {
-            let block = u64::from(self.first_data_block)
+            // After the block of the superblock, which is not the first one of a bigalloc filesystem with blocks of 1 KiB.
+            let block = (OFFSET >> self.block_log)
                 .saturating_add(1)
                 .saturating_add(u64::from(nth));
             return Ok((block, within));

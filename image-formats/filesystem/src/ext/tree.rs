@@ -380,7 +380,9 @@ impl Tree for ExtTree {
             label: Some(label).filter(|label| !label.is_empty()),
             uuid: self.sb.uuid_text(),
             size: self.sb.bytes(),
-            free: (self.sb.free_blocks << self.sb.cluster_log)
+            free: self
+                .sb
+                .free_blocks
                 .min(self.sb.blocks_count)
                 .saturating_mul(u64::from(self.sb.block_size())),
             features: self.sb.features.names(),

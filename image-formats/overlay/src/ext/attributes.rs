@@ -96,7 +96,8 @@ impl<D: Device> Core<D> {
             return Ok(());
         }
         let block = self.take_block(record.number)?;
-        let blocks = record.blocks(&self.sb)?.saturating_add(1);
+        let blocks = record.blocks(&self.sb)?;
+        let blocks = blocks.saturating_add(self.sb.cluster_blocks());
         record.set_blocks(&self.sb, blocks)?;
         record.set_attribute_block(block)?;
         let bytes = self.store.create(block)?;
@@ -166,7 +167,7 @@ impl<D: Device> Core<D> {
         take(xattr::in_inode(record.attribute_area())?)?;
         let block = record.attribute_block()?;
         if block != 0 {
-            self.sb.check_blocks(block, 1)?;
+            self.check_file_blocks(block, 1)?;
             take(xattr::in_block(&self.sb, block, self.store.read(block)?)?)?;
         }
         out.sort();
@@ -179,7 +180,7 @@ impl<D: Device> Core<D> {
         if block == 0 {
             return Ok(());
         }
-        self.sb.check_blocks(block, 1)?;
+        self.check_file_blocks(block, 1)?;
         let bytes = self.store.read(block)?;
         xattr::in_block(&self.sb, block, bytes)?;
         let users = le_u32(bytes, 4)?;
@@ -194,8 +195,8 @@ impl<D: Device> Core<D> {
             self.give_blocks(block, 1)?;
         }
         record.set_attribute_block(0)?;
-        let blocks = record.blocks(&self.sb)?.saturating_sub(1);
-        record.set_blocks(&self.sb, blocks)
+        let blocks = record.blocks(&self.sb)?;
+        record.set_blocks(&self.sb, blocks.saturating_sub(self.sb.cluster_blocks()))
     }
 }
 

@@ -5,6 +5,7 @@ use dormouse_filesystem::Time;
 use dormouse_filesystem::ext::inode::{self, Inode};
 use dormouse_filesystem::ext::superblock::Superblock;
 
+use super::quota::Quota;
 use super::record::Record;
 use super::space::{Run, Space};
 use super::store::{Store, index, put};
@@ -14,6 +15,7 @@ pub(super) struct Core<D> {
     pub(super) sb: Superblock,
     pub(super) store: Store<D>,
     pub(super) space: Space,
+    pub(super) quota: Quota,
     pub(super) now: Time,
 }
 
@@ -52,8 +54,17 @@ impl<D: Device> Core<D> {
         Ok((record, inode))
     }
 
-    /// Seals an inode and puts it into its table.
+    /// Seals an inode and puts it into its table; its owners are charged for what it takes more than before.
     pub(super) fn put_record(&mut self, record: &mut Record) -> Result<()> {
+        if self.quota.is_kept() {
+            let before = self.raw_record(record.number)?;
+            self.quota.change(&self.sb, &before, record)?;
+        }
+        self.put_hidden(record)
+    }
+
+    /// As [`Core::put_record`] for an inode that is charged to nobody.
+    pub(super) fn put_hidden(&mut self, record: &mut Record) -> Result<()> {
         record.seal(&self.sb)?;
         let (block, within) = self.place(record.number)?;
         put(self.store.modify(block)?, within, &record.raw)
@@ -68,18 +79,28 @@ impl<D: Device> Core<D> {
             .take_inode(&self.sb, &mut self.store, group, directory)?;
         let old = self.raw_record(number)?.generation()?;
         let mut record = Record::fresh(&self.sb, number, old)?;
+        // Whatever a former inode left here has nothing to do with the quota of its owner.
+        self.put_hidden(&mut record)?;
         record.set_mode(mode)?;
+        let above = self.raw_record(parent)?;
+        record.inherit(&above)?;
         Ok(record)
     }
 
-    /// Takes `wanted` blocks near inode `number`.
+    /// Refuses blocks of a file that lie outside the filesystem or in its own tables.
+    pub(super) fn check_file_blocks(&self, start: u64, len: u64) -> Result<()> {
+        self.sb.check_blocks(start, len)?;
+        self.space.zones.check(start, len)
+    }
+
+    /// Takes at least `wanted` blocks, in whole clusters, near inode `number`.
     pub(super) fn take_blocks(&mut self, number: u32, wanted: u64) -> Result<Vec<Run>> {
         let (group, _) = self.sb.inode_place(number)?;
         self.space
             .take_blocks(&self.sb, &mut self.store, group, wanted)
     }
 
-    /// Takes one block near inode `number`.
+    /// Takes one block (the first of a cluster) near inode `number`.
     pub(super) fn take_block(&mut self, number: u32) -> Result<u64> {
         let runs = self.take_blocks(number, 1)?;
         runs.first()

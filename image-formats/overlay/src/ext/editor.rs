@@ -7,8 +7,8 @@ use std::sync::Arc;
 use dormouse_block::{Error, GuestPath, Result, le_u32, slice_at};
 use dormouse_filesystem::ext::directory;
 use dormouse_filesystem::ext::features::{
-    CASEFOLD, DIR_NLINK, EA_INODE, ENCRYPT, EXTRA_ISIZE, Features, GDT_CSUM, HUGE_FILE, LARGE_FILE,
-    METADATA_CSUM, MMP, ORPHAN_PRESENT, SPARSE_SUPER,
+    BIGALLOC, DIR_NLINK, EA_INODE, EXTRA_ISIZE, Features, GDT_CSUM, HUGE_FILE, LARGE_FILE,
+    METADATA_CSUM, MMP, ORPHAN_PRESENT, PROJECT, QUOTA, SPARSE_SUPER, VERITY,
 };
 use dormouse_filesystem::ext::inode;
 use dormouse_filesystem::ext::superblock::{OFFSET, STATE_ERROR, STATE_VALID, Superblock};
@@ -18,10 +18,11 @@ use super::core::Core;
 use super::descriptors::seal_superblock;
 use super::mapping::Mapping;
 use super::names::Directory;
+use super::quota::Quota;
 use super::recover;
 use super::space::{Run, Space};
 use super::store::{Store, index, put, put32};
-use crate::{Attributes, Device, Editor, Staged};
+use crate::{Attributes, Device, Editor, Room, Staged};
 
 /// Names of one inode (kernel: `EXT4_LINK_MAX`).
 pub(super) const MAX_LINKS: u16 = 65000;
@@ -35,9 +36,14 @@ const KEPT: u32 = SPARSE_SUPER
     | DIR_NLINK
     | EXTRA_ISIZE
     | METADATA_CSUM
-    | ORPHAN_PRESENT;
+    | ORPHAN_PRESENT
+    | BIGALLOC
+    | QUOTA
+    | PROJECT
+    // Bytes of a file are never changed in place, so a file with a Merkle tree stays what its tree says.
+    | VERITY;
 /// Incompatible features that are read but not kept up.
-const NOT_KEPT: u32 = EA_INODE | ENCRYPT | CASEFOLD;
+const NOT_KEPT: u32 = EA_INODE;
 
 /// How to edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,11 +96,14 @@ impl Ext4Editor {
         let mut store = Store::new(device, sb.block_log);
         let space = Space::read(&sb, &mut store)?;
         let mut core = Core {
+            quota: Quota::of(&sb),
             sb,
             store,
             space,
             now: options.now,
         };
+        core.guard_journal()?;
+        core.read_quota()?;
         if core.sb.last_orphan != 0 {
             core.clear_orphan_list(core.sb.last_orphan)?;
             put32(&mut bytes, 0xE8, 0)?;
@@ -127,6 +136,27 @@ impl Editor for Ext4Editor {
 
     fn free_nodes(&self) -> u64 {
         self.core.space.free_inodes()
+    }
+
+    fn room(&self) -> Room {
+        let sb = &self.core.sb;
+        let block = u64::from(sb.block_size());
+        let unit = block.saturating_mul(sb.cluster_blocks());
+        let fields = inode::OLD_SIZE.saturating_add(36);
+        Room {
+            unit,
+            staged_bytes: self
+                .staged
+                .values()
+                .flat_map(|content| &content.runs)
+                .map(|run| u64::from(run.len).saturating_mul(block))
+                .fold(0, u64::saturating_add),
+            reserved_bytes: sb
+                .reserved_blocks
+                .min(self.core.space.free_blocks())
+                .saturating_mul(block),
+            beside: u64::from(sb.inode_size).saturating_sub(super::store::len64(fields)),
+        }
     }
 
     fn make_directory(&mut self, path: &GuestPath, attributes: &Attributes) -> Result<()> {
@@ -322,6 +352,7 @@ impl Editor for Ext4Editor {
         if links >= MAX_LINKS {
             return Err(Error::limit(format!("{existing} has too many names")));
         }
+        self.check_project(parent, &record, path)?;
         record.set_links(links.saturating_add(1))?;
         record.set_ctime(self.core.now)?;
         self.core.put_record(&mut record)?;
@@ -369,6 +400,7 @@ impl Editor for Ext4Editor {
             self.check_directory_links(parent)?;
         }
         let (mut record, inode) = self.core.record(found.inode)?;
+        self.check_project(parent, &record, to)?;
         let kind = inode.kind().map_or(found.kind, directory::stored_kind);
         match target {
             Some(target) => {
@@ -429,6 +461,7 @@ impl Editor for Ext4Editor {
         }
         self.write_directories()?;
         let core = &mut self.core;
+        core.write_quota()?;
         core.space.flush(&core.sb, &mut core.store)?;
         seal_superblock(&core.sb, &core.space, &mut self.superblock)?;
         let within = index(OFFSET & u64::from(core.sb.block_size().saturating_sub(1)));
@@ -454,6 +487,9 @@ fn check_editable(sb: &Superblock) -> Result<()> {
             "an ext filesystem with {} is not edited",
             names.join(", ")
         )));
+    }
+    if sb.features.ro_compat(BIGALLOC) && sb.first_data_block != 0 {
+        return Err(Error::corrupt("clusters that do not begin at block 0"));
     }
     if sb.state & STATE_ERROR != 0 || sb.state & STATE_VALID == 0 {
         return Err(Error::denied(

@@ -4,6 +4,7 @@ use dormouse_block::{Error, Result, slice_at};
 use dormouse_filesystem::ext::checksum::crc32c;
 use dormouse_filesystem::ext::extent::{self, Extent};
 use dormouse_filesystem::ext::inode;
+use dormouse_filesystem::ext::superblock::Superblock;
 use dormouse_filesystem::ext::{blockmap, features};
 
 use super::core::Core;
@@ -25,13 +26,14 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    /// Consecutive logical blocks from 0 on.
-    pub(super) fn of_runs(runs: &[Run]) -> Self {
+    /// The logical blocks from 0 to `blocks` in `runs`, which may reach further.
+    pub(super) fn of_runs(runs: &[Run], blocks: u64) -> Self {
         let mut logical = 0_u32;
         let mut extents = Vec::with_capacity(runs.len());
         for run in runs {
             let mut start = run.start;
-            let mut left = run.len;
+            let wanted = blocks.saturating_sub(u64::from(logical));
+            let mut left = run.len.min(u32::try_from(wanted).unwrap_or(u32::MAX));
             while left > 0 {
                 let len = left.min(extent::MAX_LEN);
                 extents.push(Extent {
@@ -59,9 +61,42 @@ impl Mapping {
             .sum()
     }
 
-    /// All blocks.
-    pub(super) fn all_blocks(&self) -> u64 {
-        self.data_blocks().saturating_add(len64(self.tree.len()))
+    /// The clusters that its data lies in: the first of each range and the first after it, ascending and apart. One
+    /// cluster may hold the blocks of several extents.
+    fn clusters(&self, sb: &Superblock) -> Vec<(u64, u64)> {
+        let mut ranges: Vec<(u64, u64)> = self
+            .extents
+            .iter()
+            .map(|extent| {
+                let end = extent.physical.saturating_add(u64::from(extent.len));
+                (
+                    extent.physical >> sb.cluster_log,
+                    end.div_ceil(sb.cluster_blocks()),
+                )
+            })
+            .collect();
+        ranges.sort_unstable();
+        let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
+        for (start, end) in ranges {
+            match merged.last_mut() {
+                Some(last) if start <= last.1 => last.1 = last.1.max(end),
+                _ => merged.push((start, end)),
+            }
+        }
+        merged
+    }
+
+    /// All blocks that it takes, in whole clusters.
+    pub(super) fn all_blocks(&self, sb: &Superblock) -> u64 {
+        let tree = len64(self.tree.len());
+        if sb.cluster_log == 0 {
+            return self.data_blocks().saturating_add(tree);
+        }
+        self.clusters(sb)
+            .iter()
+            .map(|(start, end)| end.saturating_sub(*start))
+            .fold(tree, u64::saturating_add)
+            .saturating_mul(sb.cluster_blocks())
     }
 }
 
@@ -77,7 +112,7 @@ impl<D: Device> Core<D> {
             0xA => {
                 inode.has(inode::EXTENTS) || inode.size >= 60 || {
                     let own = u64::from(inode.attribute_block != 0);
-                    record.blocks(&self.sb)? > own
+                    record.blocks(&self.sb)? > own << self.sb.cluster_log
                 }
             }
             _ => false,
@@ -96,6 +131,12 @@ impl<D: Device> Core<D> {
                 extent::collect(&self.sb, seed, record.map()?, MAX_EXTENTS, &mut |block| {
                     store.read(block).map(<[u8]>::to_vec)
                 })?;
+            for extent in &extents {
+                self.check_file_blocks(extent.physical, u64::from(extent.len))?;
+            }
+            for block in &tree {
+                self.check_file_blocks(*block, 1)?;
+            }
             return Ok(Mapping { extents, tree });
         }
         let mut mapping = Mapping::default();
@@ -121,7 +162,7 @@ impl<D: Device> Core<D> {
             *logical = logical.saturating_add(per.saturating_pow(level));
             return Ok(());
         }
-        self.sb.check_blocks(u64::from(block), 1)?;
+        self.check_file_blocks(u64::from(block), 1)?;
         if mapping.extents.len() > MAX_EXTENTS || mapping.tree.len() > MAX_EXTENTS {
             return Err(Error::limit("a file in more than 2^20 pieces"));
         }
@@ -156,11 +197,35 @@ impl<D: Device> Core<D> {
 
     /// Gives all blocks of an inode back.
     pub(super) fn free_mapping(&mut self, mapping: &Mapping) -> Result<()> {
-        for extent in &mapping.extents {
-            self.give_blocks(extent.physical, u64::from(extent.len))?;
-        }
+        self.free_data(mapping, &Mapping::default())?;
         for block in &mapping.tree {
             self.give_blocks(*block, 1)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the blocks of data back that are in `before` and not in `after`: of clusters, those of which nothing is left.
+    pub(super) fn free_data(&mut self, before: &Mapping, after: &Mapping) -> Result<()> {
+        if self.sb.cluster_log == 0 && after.extents.is_empty() {
+            // Not merged: a block that two extents share must be noticed.
+            for extent in &before.extents {
+                self.give_blocks(extent.physical, u64::from(extent.len))?;
+            }
+            return Ok(());
+        }
+        let mut kept = after.clusters(&self.sb).into_iter().peekable();
+        for (start, end) in before.clusters(&self.sb) {
+            let mut at = start;
+            while at < end {
+                while kept.next_if(|(_, stop)| *stop <= at).is_some() {}
+                let (from, stop) = kept.peek().copied().unwrap_or((end, end));
+                let free_end = from.min(end);
+                if at < free_end {
+                    let log = self.sb.cluster_log;
+                    self.give_blocks(at << log, free_end.saturating_sub(at) << log)?;
+                }
+                at = free_end.max(stop.min(end)).max(at.saturating_add(1));
+            }
         }
         Ok(())
     }
@@ -174,7 +239,8 @@ impl<D: Device> Core<D> {
         let mut spare = std::mem::take(&mut mapping.tree);
         spare.reverse();
         let wanted = self.tree_blocks(mapping);
-        if wanted.saturating_sub(len64(spare.len())) > self.space.free_blocks() {
+        let more = wanted.saturating_sub(len64(spare.len())) << self.sb.cluster_log;
+        if more > self.space.free_blocks() {
             mapping.tree = spare;
             return Err(Error::limit("no space left for the map of a file"));
         }

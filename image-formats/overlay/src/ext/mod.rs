@@ -6,23 +6,33 @@
 //! written anew (hashed, where the filesystem hashes directories) when there is none. The result is what e2fsck calls
 //! clean.
 //!
-//! Refused by name before anything is written: `bigalloc`, `quota`, `project`, `encrypt`, `casefold`, `ea_inode`,
-//! `verity`, `shared_blocks`, `read-only` and whatever is unknown; filesystems marked as having errors.
+//! Blocks are given out in whole clusters where the filesystem has `bigalloc`, files are mapped by indirect blocks where it
+//! has no extents, what is made in a directory takes its project and the flags that are inherited, and the hidden files of
+//! `quota` are written anew with what every owner has.
+//!
+//! Refused by name before anything is written: `shared_blocks`, `read-only`, `snapshot`, `replica` and whatever is unknown;
+//! filesystems marked as having errors. Refused when it is met: changing names in directories that are encrypted or ignore
+//! case.
 
 #![warn(clippy::arithmetic_side_effects)]
 
 mod attributes;
 mod bitmap;
+mod blocks;
 mod core;
 mod descriptors;
 mod editor;
+mod inodes;
 mod mapping;
 mod names;
 mod nodes;
+mod quota;
+mod quota_file;
 mod rebuild;
 mod record;
 mod recover;
 mod space;
 mod store;
+mod zones;
 
 pub use editor::{Ext4Editor, Options};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use dormouse_block::{Error, Result, le_u32, slice_at};
 use dormouse_filesystem::ext::directory::{self, HEADER, NODE_ENTRIES, ROOT_ENTRIES};
-use dormouse_filesystem::ext::features::FILETYPE;
+use dormouse_filesystem::ext::features::{DIR_INDEX, FILETYPE};
 use dormouse_filesystem::ext::hash::NameHash;
 use dormouse_filesystem::ext::inode::{self, Inode};
 use dormouse_filesystem::ext::superblock::Superblock;
@@ -16,6 +16,9 @@ use crate::Device;
 
 /// Names of one directory that are edited.
 const MAX_NAMES: usize = 1 << 22;
+
+/// Bytes of one directory that is written: more is not read.
+const MAX_DIRECTORY: u64 = 1 << 30;
 
 /// What a name leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +50,7 @@ pub(super) struct Directory {
     hashed: bool,
     /// Bytes that all names take at least.
     pub(super) bytes: usize,
-    /// Blocks that were promised for writing it anew.
+    /// Clusters that were promised for writing it anew.
     promised: u64,
     /// Its names changed and its times were not set since by the caller.
     pub(super) touched: bool,
@@ -78,6 +81,16 @@ impl Directory {
         let (record, inode) = core.record(number)?;
         if !record.is_directory()? {
             return Err(Error::denied("a parent is no directory"));
+        }
+        for (flag, what) in [
+            (inode::ENCRYPTED, "encrypted"),
+            (inode::CASEFOLD, "case-folded"),
+        ] {
+            if inode.has(flag) {
+                return Err(Error::unsupported(format!(
+                    "names in {what} directories (inode {number}) are not edited"
+                )));
+            }
         }
         let mut this = Self::fresh(&core.sb, number, 0, inode.generation);
         this.hashed = inode.is_hashed(&core.sb);
@@ -247,24 +260,43 @@ impl Directory {
         leaves.saturating_add(nodes).saturating_add(2)
     }
 
-    /// Promises enough blocks for writing the directory anew, which it must be from now on.
+    /// Promises enough clusters for writing the directory anew, which it must be from now on.
     pub(super) fn promise<D: Device>(&mut self, core: &mut Core<D>) -> Result<()> {
-        let wanted = self
-            .wanted_blocks(&core.sb)
-            .saturating_sub(len64(self.blocks.len()));
+        let sb = &core.sb;
+        let blocks = self.wanted_blocks(sb);
+        let clusters = |blocks: u64| blocks.div_ceil(sb.cluster_blocks());
+        // A map of the blocks would take a cluster of its own.
+        let map = u64::from(sb.cluster_log > 0);
+        let wanted = clusters(blocks)
+            .saturating_add(map)
+            .saturating_sub(clusters(len64(self.blocks.len())));
         let more = wanted.saturating_sub(self.promised);
-        if more > core.space.free_blocks() {
-            return Err(Error::limit("no space left for a directory"));
+        if blocks > MAX_DIRECTORY >> sb.block_log || self.is_beyond_index(sb) {
+            return Err(Error::limit("a directory too large for its index"));
         }
-        core.space.promised = core.space.promised.saturating_add(more);
+        core.space.promise(more, "a directory")?;
         self.promised = self.promised.saturating_add(more);
         self.stale = true;
         Ok(())
     }
 
+    /// Whether the names may not fit the levels of the index.
+    fn is_beyond_index(&self, sb: &Superblock) -> bool {
+        if !sb.features.compat(DIR_INDEX) {
+            return false;
+        }
+        let fill = directory::usable(sb).saturating_mul(4) / 5;
+        // Whole entries only, the longest of which take 264 bytes.
+        let leaves = self.bytes.div_ceil(fill.saturating_sub(263).max(264));
+        let root = directory::index_limit(sb, ROOT_ENTRIES);
+        let node = directory::index_limit(sb, NODE_ENTRIES).saturating_mul(4) / 5;
+        let room = (0..sb.index_levels()).fold(root, |room, _| room.saturating_mul(node));
+        leaves > room
+    }
+
     /// Takes the promise back.
     pub(super) fn release<D: Device>(&mut self, core: &mut Core<D>) {
-        core.space.promised = core.space.promised.saturating_sub(self.promised);
+        core.space.release(self.promised);
         self.promised = 0;
     }
 

@@ -149,6 +149,22 @@ impl Ext4Editor {
         Ok(())
     }
 
+    /// Nothing is moved or linked into a directory that hands its project down to others (kernel: `EXDEV`).
+    pub(super) fn check_project(
+        &mut self,
+        parent: u32,
+        record: &Record,
+        path: &GuestPath,
+    ) -> Result<()> {
+        let above = self.core.raw_record(parent)?;
+        if above.has(inode::PROJECT_INHERIT)? && above.project()? != record.project()? {
+            return Err(Error::denied(format!(
+                "{path} would lie in a directory of another project"
+            )));
+        }
+        Ok(())
+    }
+
     /// A new inode of `kind` with one name and these attributes; nothing leads to it yet.
     pub(super) fn new_node(
         &mut self,
@@ -201,10 +217,13 @@ impl Ext4Editor {
 
     /// Gives a new inode its blocks.
     pub(super) fn set_content(&mut self, record: &mut Record, content: &Content) -> Result<()> {
-        let mut mapping = Mapping::of_runs(&content.runs);
+        let sb = &self.core.sb;
+        let wanted = content.size.div_ceil(u64::from(sb.block_size()));
+        let mut mapping = Mapping::of_runs(&content.runs, wanted);
         self.core.write_mapping(record, &mut mapping)?;
-        let attributes = u64::from(record.attribute_block()? != 0);
-        let blocks = mapping.all_blocks().saturating_add(attributes);
+        let sb = &self.core.sb;
+        let attributes = u64::from(record.attribute_block()? != 0) << sb.cluster_log;
+        let blocks = mapping.all_blocks(sb).saturating_add(attributes);
         record.set_blocks(&self.core.sb, blocks)?;
         record.set_size(content.size)?;
         if content.size > i32::MAX.cast_unsigned().into() {

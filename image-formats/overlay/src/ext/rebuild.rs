@@ -11,7 +11,7 @@ use super::mapping::Mapping;
 use super::names::{Directory, Name, seal, write_entry};
 use super::record::Record;
 use super::space::Run;
-use super::store::{len64, put, put16, put32};
+use super::store::{index, len64, put, put16, put32};
 use crate::Device;
 
 /// The lowest hash of a block of names, and its entries.
@@ -218,8 +218,8 @@ impl<D: Device> Core<D> {
         })
     }
 
-    /// Gives a directory exactly `total` blocks, those it has first, and writes its map and sizes.
-    fn resize(
+    /// Gives a directory (or another file without holes) exactly `total` blocks, those it has first, and writes its map and sizes.
+    pub(super) fn resize(
         &mut self,
         record: &mut Record,
         mapping: &mut Mapping,
@@ -231,13 +231,29 @@ impl<D: Device> Core<D> {
                 blocks.push(extent.physical.saturating_add(u64::from(nth)));
             }
         }
+        let per = index(self.sb.cluster_blocks());
+        let within = |n: usize| n & per.saturating_sub(1);
+        // What is left of the last cluster is the directory's already.
+        while blocks.len() < total && within(blocks.len()) != 0 {
+            let last = blocks.last().copied().unwrap_or_default();
+            let next = last.saturating_add(1);
+            if within(index(next)) != within(blocks.len()) {
+                return Err(Error::corrupt(
+                    "a directory that does not fill its clusters",
+                ));
+            }
+            blocks.push(next);
+        }
         if let Some(more) = total.checked_sub(blocks.len()).filter(|more| *more > 0) {
             for run in self.take_blocks(record.number, len64(more))? {
-                blocks.extend(run.start..run.start.saturating_add(u64::from(run.len)));
+                let room = u64::from(run.len).min(len64(total.saturating_sub(blocks.len())));
+                blocks.extend(run.start..run.start.saturating_add(room));
             }
         }
         while blocks.len() > total {
-            if let Some(block) = blocks.pop() {
+            if let Some(block) = blocks.pop()
+                && within(blocks.len()) == 0
+            {
                 self.give_blocks(block, 1)?;
             }
         }
@@ -253,10 +269,12 @@ impl<D: Device> Core<D> {
                 }),
             }
         }
-        mapping.extents = Mapping::of_runs(&runs).extents;
+        mapping.extents = Mapping::of_runs(&runs, len64(total)).extents;
         self.write_mapping(record, mapping)?;
         let attributes = u64::from(record.attribute_block()? != 0);
-        record.set_blocks(&self.sb, mapping.all_blocks().saturating_add(attributes))?;
+        let attributes = attributes << self.sb.cluster_log;
+        let all = mapping.all_blocks(&self.sb).saturating_add(attributes);
+        record.set_blocks(&self.sb, all)?;
         record.set_size(len64(total).saturating_mul(u64::from(self.sb.block_size())))?;
         Ok(blocks)
     }

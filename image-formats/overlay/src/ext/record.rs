@@ -8,6 +8,9 @@ use dormouse_filesystem::ext::superblock::Superblock;
 
 use super::store::{index, put, put16, put32};
 
+/// Further fields that reach to the end of the project.
+const PROJECT_END: u16 = 32;
+
 /// The bytes of one inode.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
@@ -89,6 +92,47 @@ impl Record {
 
     pub(super) fn has(&self, flag: u32) -> Result<bool> {
         Ok(self.flags()? & flag != 0)
+    }
+
+    /// The project, where the inode has room for one.
+    pub(super) fn project(&self) -> Result<u32> {
+        if self.extra_size() < PROJECT_END {
+            return Ok(0);
+        }
+        le_u32(&self.raw, inode::PROJECT_OFFSET)
+    }
+
+    pub(super) fn set_project(&mut self, project: u32) -> Result<()> {
+        if project == self.project()? {
+            return Ok(());
+        }
+        if self.extra_size() < PROJECT_END {
+            return Err(Error::unsupported(
+                "a project in an inode without room for one",
+            ));
+        }
+        put32(&mut self.raw, inode::PROJECT_OFFSET, u64::from(project))
+    }
+
+    /// Takes from the directory `above`, in which it is made, what new inodes take from it.
+    pub(super) fn inherit(&mut self, above: &Self) -> Result<()> {
+        let mask = match self.mode()? >> 12 {
+            0x4 => inode::INHERITED,
+            0x8 => inode::FILE_INHERITED,
+            _ => inode::OTHER_INHERITED,
+        };
+        self.set_flags(self.flags()? | above.flags()? & mask)?;
+        if above.has(inode::PROJECT_INHERIT)? {
+            self.set_project(above.project()?)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn owner(&self) -> Result<(u32, u32)> {
+        let wide = |low: usize, high: usize| -> Result<u32> {
+            Ok(u32::from(le_u16(&self.raw, low)?) | u32::from(le_u16(&self.raw, high)?) << 16)
+        };
+        Ok((wide(2, 0x78)?, wide(0x18, 0x7A)?))
     }
 
     pub(super) fn generation(&self) -> Result<u32> {

@@ -10,6 +10,7 @@ use dormouse_filesystem::ext::superblock::{OFFSET, SIZE, Superblock};
 use dormouse_filesystem::ext::{ExtTree, inode, journal};
 
 use super::core::Core;
+use super::mapping::Mapping;
 use super::record::Record;
 use super::store::{index, len64, put, put32};
 use crate::Device;
@@ -122,6 +123,7 @@ impl<D: Device> Core<D> {
             ));
         }
         if record.links()? == 0 {
+            self.quota.forget(&self.sb, record)?;
             return self.release_record(record);
         }
         self.cut(record)?;
@@ -138,17 +140,17 @@ impl<D: Device> Core<D> {
         let end = parsed.blocks(&self.sb)?;
         let mut mapping = self.read_mapping(record)?;
         let mut keep: Vec<Extent> = Vec::new();
-        for mut extent in std::mem::take(&mut mapping.extents) {
-            let stays = end.saturating_sub(extent.logical).min(extent.len);
-            if stays < extent.len {
-                let start = extent.physical.saturating_add(u64::from(stays));
-                self.give_blocks(start, u64::from(extent.len.saturating_sub(stays)))?;
-            }
-            if stays > 0 {
-                extent.len = stays;
+        for mut extent in mapping.extents.iter().copied() {
+            extent.len = end.saturating_sub(extent.logical).min(extent.len);
+            if extent.len > 0 {
                 keep.push(extent);
             }
         }
+        let kept = Mapping {
+            extents: keep.clone(),
+            tree: Vec::new(),
+        };
+        self.free_data(&mapping, &kept)?;
         let within = parsed.size & u64::from(self.sb.block_size().saturating_sub(1));
         if let (Some(last), true) = (keep.last(), within != 0) {
             let reaches = last.logical.saturating_add(last.len) == end;
@@ -165,7 +167,9 @@ impl<D: Device> Core<D> {
         mapping.extents = keep;
         self.write_mapping(record, &mut mapping)?;
         let attributes = u64::from(record.attribute_block()? != 0);
-        record.set_blocks(&self.sb, mapping.all_blocks().saturating_add(attributes))
+        let attributes = attributes << self.sb.cluster_log;
+        let blocks = mapping.all_blocks(&self.sb).saturating_add(attributes);
+        record.set_blocks(&self.sb, blocks)
     }
 
     /// Frees an inode that no name leads to, and all that it has.

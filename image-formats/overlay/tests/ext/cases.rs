@@ -358,15 +358,21 @@ fn content_of_another_length_is_refused_and_leaves_nothing() {
 fn features_that_are_not_kept_up_are_refused_by_name_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     for (name, options) in [
-        ("bigalloc", "-t ext4 -O bigalloc"),
-        ("quota", "-t ext4 -O quota"),
-        ("project", "-t ext4 -O project,quota -I 256"),
-        ("encrypt", "-t ext4 -O encrypt"),
-        ("casefold", "-t ext4 -O casefold"),
         ("ea_inode", "-t ext4 -O ea_inode"),
-        ("verity", "-t ext4 -O verity"),
+        ("read-only", "-t ext4 -O read-only"),
+        ("shared_blocks", "feature FEATURE_R14"),
+        ("snapshot", "feature FEATURE_R7"),
+        ("ro_compat-0x800000", "feature FEATURE_R23"),
     ] {
-        let image = make(folder.path(), name, options, 64, None);
+        let image = match options.strip_prefix("feature ") {
+            None => make(folder.path(), name, options, 64, None),
+            Some(feature) => {
+                let image = make(folder.path(), name, "-t ext4 -O ^metadata_csum", 64, None);
+                let feature = format!("feature {feature}");
+                must("debugfs", &["-w", "-R", &feature, image.to_str().unwrap()]);
+                image
+            }
+        };
         let before = fs::read(&image).unwrap();
         let Err(error) = Ext4Editor::open(FileDevice::open(&image), Options { now: NOW }) else {
             panic!("{name} was not refused");

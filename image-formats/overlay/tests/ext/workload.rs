@@ -25,6 +25,33 @@ const OPTION_SETS: &[(&str, &str)] = &[
     ("ext3", "-t ext3 -b 1024"),
     ("ext2", "-t ext2 -b 4096 -I 128"),
     ("no-filetype", "-t ext2 -b 1024 -O ^filetype"),
+    ("bigalloc", "-t ext4 -O bigalloc -b 4096 -C 16384"),
+    ("bigalloc-1k", "-t ext4 -O bigalloc -b 1024 -C 4096"),
+    (
+        "bigalloc-quota",
+        "-t ext4 -O bigalloc,quota,project,inline_data -I 256 -b 1024 -C 4096",
+    ),
+    ("quota", "-t ext4 -b 1024 -O quota"),
+    ("project", "-t ext4 -b 4096 -O quota,project -I 256"),
+    ("quota-ext2", "-t ext2 -b 1024 -O quota -I 256"),
+    ("ext3-4k", "-t ext3 -b 4096 -I 256"),
+    ("ext2-2k", "-t ext2 -b 2048 -I 256 -O ^dir_index"),
+    (
+        "sparse-super2",
+        "-t ext4 -b 1024 -O sparse_super2,^resize_inode",
+    ),
+    ("sparse-super2-resize", "-t ext4 -b 1024 -O sparse_super2"),
+    (
+        "no-sparse-super",
+        "-t ext4 -b 1024 -O ^sparse_super,^resize_inode",
+    ),
+    ("64k", "-t ext4 -b 65536 -O ^has_journal -I 256"),
+    ("tea", "-t ext4 -b 1024 -O metadata_csum_seed hash_alg=tea"),
+    ("legacy", "-t ext4 -b 1024 hash_alg=legacy"),
+    ("casefold", "-t ext4 -b 4096 -O casefold -E encoding=utf8"),
+    ("verity", "-t ext4 -b 4096 -O verity,encrypt,stable_inodes"),
+    ("small-groups", "-t ext4 -b 1024 -g 1024 -G 4"),
+    ("mmp", "-t ext4 -b 1024 -O mmp"),
     (
         "garbage",
         "-t ext4 -b 1024 -E lazy_itable_init=1,lazy_journal_init=1,nodiscard",
@@ -323,11 +350,10 @@ pub fn workload(name: &str, image: &Path, seed: u64, sessions: usize, steps: usi
             random: &mut random,
             editor: open(image),
             serial,
-            small: name.contains("128")
-                || name == "ext2"
-                || name == "ext3"
-                || name == "no-filetype"
-                || name == "inline",
+            small: ["128", "ext2", "ext3", "no-filetype", "inline", "quota"]
+                .iter()
+                .any(|part| name.contains(part))
+                && !name.ends_with("-I256"),
         };
         for _ in 0..steps {
             run.step();
@@ -355,9 +381,14 @@ fn mixed_operations_leave_what_the_model_says_and_e2fsck_says_nothing() {
     let rounds = std::env::var("DORMOUSE_WORKLOAD_ROUNDS").map_or(1, |text| text.parse().unwrap());
     for round in 0..rounds {
         for (nth, (name, options)) in OPTION_SETS.iter().enumerate() {
+            let only = std::env::var("DORMOUSE_WORKLOAD_ONLY").unwrap_or_default();
+            if !name.contains(&only) {
+                continue;
+            }
             let options = format!("{options} -N 30000");
-            let image = make(folder.path(), name, &options, 256, Some(&content));
-            workload(name, &image, 77 + round * 1000 + nth as u64, 2, 500);
+            let mib = if *name == "64k" { 1024 } else { 256 };
+            let image = make(folder.path(), name, &options, mib, Some(&content));
+            workload(name, &image, 77 + round * 1000 + nth as u64, 2, 250);
             fs::remove_file(image).unwrap();
         }
     }
