@@ -107,9 +107,13 @@ impl fmt::Display for Action {
             Self::Patched { injection, .. } => {
                 let injected = injection.injected().count();
                 let waiting = injection.packages.len().saturating_sub(injected);
-                write!(f, "patched: {injected} packages injected")?;
+                let configured = injection.configured().count();
+                write!(
+                    f,
+                    "patched: {injected} packages injected, {configured} configured"
+                )?;
                 if waiting > 0 {
-                    write!(f, ", {waiting} left for the first boot")?;
+                    write!(f, ", {waiting} left to be installed at the first boot")?;
                 }
                 Ok(())
             }

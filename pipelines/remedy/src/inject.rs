@@ -17,7 +17,7 @@ use crate::dpkg::{
     Unpacking, fixed,
 };
 use crate::first_boot::{self, Pending};
-use crate::injection::{ExpectedPackage, InjectedPackage, Injection, PathChange};
+use crate::injection::{ExpectedPackage, InjectedPackage, Injection, PathChange, xattr_digests};
 use crate::plan::{Decision, FirstBootStep, Plan, PlannedPackage};
 
 /// The offset that asks a [`PayloadReader`] for the package file itself and not for a part of its data archive.
@@ -400,6 +400,7 @@ fn change(
                 uid: attributes.uid,
                 gid: attributes.gid,
                 mtime: attributes.mtime,
+                xattrs: xattr_digests(&attributes.xattrs),
             });
         }
         Difference::Put {
@@ -426,6 +427,7 @@ fn change(
         digest,
         payload,
         same_as: link_to.clone(),
+        xattrs: xattr_digests(&attributes.xattrs),
     })
 }
 

@@ -131,6 +131,9 @@ pub enum PathChange {
         gid: u32,
         /// Last change.
         mtime: Time,
+        /// Digests of the values of its extended attributes, by name.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        xattrs: BTreeMap<String, Digest>,
     },
     /// Something new is there.
     Put {
@@ -156,7 +159,21 @@ pub enum PathChange {
         /// The other path that is the same node.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         same_as: Option<GuestPath>,
+        /// Digests of the values of its extended attributes, by name.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        xattrs: BTreeMap<String, Digest>,
     },
+}
+
+/// Extended attributes as facts have them: names that are no UTF-8 are spelt with replacement characters.
+pub(crate) fn xattr_digests(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> BTreeMap<String, Digest> {
+    xattrs
+        .iter()
+        .map(|(name, value)| {
+            let name = String::from_utf8_lossy(name).into_owned();
+            (name, Digest::of(value))
+        })
+        .collect()
 }
 
 /// One package as the database has it afterwards.

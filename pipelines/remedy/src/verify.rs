@@ -8,7 +8,7 @@ use dormouse_packages::dpkg::Database;
 use serde::{Deserialize, Serialize};
 
 use crate::inject::inventory;
-use crate::injection::{ExpectedPackage, Injection, PathChange};
+use crate::injection::{ExpectedPackage, Injection, PathChange, xattr_digests};
 
 /// Nodes compared in one guest.
 const MAX_NODES: usize = 20_000_000;
@@ -144,9 +144,11 @@ impl<'a> Verifier<'a> {
                         uid,
                         gid,
                         mtime,
+                        xattrs,
                     },
                     Some(found),
                 ) => {
+                    self.xattrs(path, xattrs)?;
                     let is = (found.mode, found.uid, found.gid, found.mtime.seconds);
                     if is != (*mode, *uid, *gid, mtime.seconds) {
                         self.deviate(Some(path), "has another mode, owner or time than planned");
@@ -168,6 +170,7 @@ impl<'a> Verifier<'a> {
             size,
             digest,
             same_as,
+            xattrs,
             ..
         } = put
         else {
@@ -187,6 +190,7 @@ impl<'a> Verifier<'a> {
         if *kind == NodeKind::File && found.mtime.seconds != mtime.seconds {
             self.deviate(Some(path), "has another time than planned");
         }
+        self.xattrs(path, xattrs)?;
         if let Some(same_as) = same_as {
             let other = self.after.metadata(same_as, Follow::No)?;
             if other.map(|other| other.node) != Some(found.node) {
@@ -211,6 +215,14 @@ impl<'a> Verifier<'a> {
                 }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn xattrs(&mut self, path: &GuestPath, planned: &BTreeMap<String, Digest>) -> Result<()> {
+        let found = self.after.xattrs(path, Follow::No)?.unwrap_or_default();
+        if xattr_digests(&found) != *planned {
+            self.deviate(Some(path), "has other extended attributes than planned");
         }
         Ok(())
     }
