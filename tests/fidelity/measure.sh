@@ -6,7 +6,7 @@
 # CORPUS-DIR/RELEASE is what guests/corpus.sh made. Leaves there:
 #
 #   dpkg.qcow2            what dpkg in a chroot makes of the server with everything pending (kept for the next run)
-#   patched.qcow2         what `dormouse patch` makes of it, patched.json what it says, plan.json what it planned
+#   patched.qcow2         what `dormouse patch` makes of it, patched.json what it says
 #   configured.qcow2      patched.qcow2 after the first boot's own work, done in a chroot; first-boot.log
 #   offline.json          dpkg.qcow2 against patched.qcow2
 #   final.json            dpkg.qcow2 against configured.qcow2
@@ -68,7 +68,6 @@ as_of=$(sed -n 's/^Date: //p' "$mirror/dists/$release-security/InRelease" | head
 as_of=$(date -u -d "$as_of + 1 hour" +%Y-%m-%dT%H:%M:%SZ)
 judged=(--baseline debian-security --repo "$mirror" --keyring "$mirror/keyring.gpg" --as-of "$as_of")
 rm -rf "$folder"/{patched,configured}.qcow2 "$folder/state"
-"$dormouse" plan "$image" "${judged[@]}" --format json --no-progress --state "$folder/state" >"$folder/plan.json" || [ "$?" -eq 1 ]
 started=$(date +%s%N)
 patch_status=0
 "$dormouse" patch "$image" "${judged[@]}" --format json --no-progress --state "$folder/state" \

@@ -92,6 +92,14 @@ class Release:
     def decided(self, what):
         return [one for one in self.injection["packages"] if one["decision"]["is"] == what]
 
+    def left(self):
+        """Packages and triggers that no script of their own stopped, and why they were left."""
+        for one in self.injection["packages"] + self.injection.get("others", []) + self.injection.get("triggers", []):
+            outcome = one.get("configured") or one.get("outcome") or {}
+            if outcome.get("is") == "left" and "script" not in outcome:
+                name = one.get("name") or one["package"]
+                yield (f"triggers of {name}" if "triggers" in one else name), outcome["why"]
+
     def state_of(self, package):
         found = self.states.get(f"{package['name']}:{package['architecture']}") or self.states.get(package["name"])
         return found or "absent"
@@ -188,6 +196,10 @@ def show(releases, rules):
             )
         else:
             yield "None was stopped by a command."
+        left = list(release.left())
+        if left:
+            yield ""
+            yield "Left unconfigured: " + "; ".join(f"{name} ({why})" for name, why in left) + "."
         waiting = release.decided("defer")
         if waiting:
             yield ""

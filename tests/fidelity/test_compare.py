@@ -11,7 +11,8 @@ import sys
 import tempfile
 import unittest
 
-import compare
+sys.dont_write_bytecode = True
+import compare  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 

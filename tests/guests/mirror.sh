@@ -8,7 +8,7 @@
 # DIR/dists/<suite>/..., DIR/pool/... (one folder for both archives: their file names differ) and DIR/keyring.gpg,
 # and beside it DIR.facts: pending/NAME.tsv (package, architecture, old version or "-", new version, file, round) for
 # each machine, and the key. dpkg can take all packages of one round at once: each round's Pre-Depends are configured
-# by then. DORMOUSE_RELEASE names another release than the library's, and DORMOUSE_RECOMMENDS=false leaves out what is
+# by then, and what a round depends on is in it or before it. DORMOUSE_RELEASE names another release than the library's, and DORMOUSE_RECOMMENDS=false leaves out what is
 # only recommended. A second call for the same machines does nothing. Needs no root.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
@@ -110,17 +110,21 @@ security_source() { local_security_source; }
 private_apt_root "$scratch/apt"
 private_apt "$scratch/apt" "$scratch/apt/status" update >/dev/null
 
-# package_fields: of a package list, "filename package architecture version sha256 pre-dependencies", tab-separated;
-# the pre-dependencies as names alone, with a comma after each.
+# package_fields: of a package list, "filename package architecture version sha256 pre-dependencies dependencies",
+# tab-separated; both as names alone, with a comma after each, and of dependencies those on certain versions.
 package_fields() {
   awk -v OFS='\t' '
-    function flush() { if (file != "") print file, package, architecture, version, digest, before; file = before = "" }
+    function flush() { if (file != "") print file, package, architecture, version, digest, before, with; file = before = with = "" }
     /^Package: /      { package = $2 }
     /^Architecture: / { architecture = $2 }
     /^Version: /      { version = $2 }
     /^Filename: /     { file = $2 }
     /^SHA256: /       { digest = $2 }
     /^Pre-Depends: /  { sub(/^[^ ]* /, ""); gsub(/ *\([^)]*\)|:[a-z0-9]+/, ""); gsub(/[|,] */, ","); gsub(/ /, ""); before = $0 "," }
+    /^Depends: / {
+      count = split(substr($0, 10), parts, / *[,|] */)
+      for (i = 1; i <= count; i++) if (parts[i] ~ /\(/) { sub(/[ :(].*/, "", parts[i]); with = with parts[i] "," }
+    }
     /^$/              { flush() }
     END               { flush() }'
 }
@@ -140,7 +144,7 @@ for index in "${!names[@]}"; do
   awk -F '\t' -v OFS='\t' '
     FILENAME == ARGV[1] { wanted[$1] = 1; next }
     FILENAME == ARGV[2] { old[$1] = $2; next }
-    $2 in wanted        { row[$3] = $3 OFS $4 OFS ($3 in old ? old[$3] : "-") OFS $5 OFS $2; before[$3] = $7; depth[$3] = 0 }
+    $2 in wanted        { row[$3] = $3 OFS $4 OFS ($3 in old ? old[$3] : "-") OFS $5 OFS $2; before[$3] = $7; with[$3] = $8; depth[$3] = 0 }
     END {
       # A package goes as late as those that pre-depend on it allow: dpkg can untie what Breaks among packages that
       # it is given together. No chain of pre-dependencies is longer than the set.
@@ -153,6 +157,9 @@ for index in "${!names[@]}"; do
               depth[names[i]] = depth[package] + 1
               if (depth[names[i]] > deepest) deepest = depth[names[i]]
             }
+          count = split(with[package], names, ",")
+          for (i = 1; i < count; i++)
+            if (names[i] in row && depth[names[i]] < depth[package]) depth[names[i]] = depth[package]
         }
       for (package in row) print row[package], deepest - depth[package] + 1
     }' "$scratch/files" "$scratch/installed" "$scratch/packages" | sort >"$new_facts/pending/$name.tsv"
