@@ -5,13 +5,18 @@ use std::fmt;
 use dormouse_block::{Error, Result, Source, read_vec_at};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::qcow::Qcow;
 use crate::qcow2::Qcow2;
 use crate::raw::Raw;
 use crate::recognised::RECOGNISED;
+use crate::vdi::Vdi;
+use crate::vhd::Vhd;
+use crate::vhdx::Vhdx;
+use crate::vmdk::Vmdk;
 use crate::{Image, OpenFile, Opener};
 
 /// Every format that is read, in the order of probing. Raw comes last: it is what nothing else claims.
-pub static FORMATS: &[&dyn Format] = &[&Qcow2, &Raw];
+pub static FORMATS: &[&dyn Format] = &[&Qcow2, &Qcow, &Vmdk, &Vhdx, &Vhd, &Vdi, &Raw];
 
 /// A container format.
 pub trait Format: Sync {
@@ -68,6 +73,16 @@ impl FormatName {
     pub const RAW: Self = Self("raw");
     /// QEMU copy-on-write, versions 2 and 3.
     pub const QCOW2: Self = Self("qcow2");
+    /// QEMU copy-on-write, version 1.
+    pub const QCOW: Self = Self("qcow");
+    /// VMware's disks.
+    pub const VMDK: Self = Self("vmdk");
+    /// Virtual PC's and Hyper-V's older disks.
+    pub const VHD: Self = Self("vhd");
+    /// Hyper-V's disks.
+    pub const VHDX: Self = Self("vhdx");
+    /// VirtualBox's disks.
+    pub const VDI: Self = Self("vdi");
 
     /// The name as facts and flags spell it.
     #[must_use]

@@ -30,6 +30,17 @@ pub trait Image: Send + Sync {
     /// What the image says of its own condition.
     fn state(&self) -> State;
 
+    /// By what a layer above recognises the active state it was made on, if the format keeps such a thing: a content
+    /// id, or the UUID of the last change.
+    fn identifier(&self) -> Option<&str> {
+        None
+    }
+
+    /// The dirty bitmaps that it keeps for backup programs, in its order.
+    fn bitmaps(&self) -> &[Bitmap] {
+        &[]
+    }
+
     /// The restore points: the active state first, then snapshots in the image's order. Ids are unique.
     fn points(&self) -> &[PointInfo];
 
@@ -93,6 +104,20 @@ pub enum PointKind {
     InternalSnapshot,
 }
 
+/// A record, kept in an image, of which blocks changed since a backup.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Bitmap {
+    /// What the backup program calls it; control characters are spelled out.
+    pub name: String,
+    /// Bytes of the disk that one bit stands for.
+    pub granularity: u64,
+    /// Whether it was saved: what a crashed machine left behind says nothing.
+    pub consistent: bool,
+    /// Whether it goes on recording.
+    pub recording: bool,
+}
+
 /// An instant as images keep it: seconds and nanoseconds since 1970-01-01 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -145,8 +170,11 @@ impl PointInfo {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct State {
     /// It was not closed: its counts of used clusters may be stale. Its bytes are read rightly all the same, since
-    /// reading uses none of those counts.
+    /// reading uses none of those counts, and what a log still holds is read from there.
     pub dirty: bool,
+    /// It says that the machine's memory was saved beside it: the machine is suspended, wherever that file is.
+    #[serde(default)]
+    pub suspended: bool,
 }
 
 /// A host file of an image, as a fact.

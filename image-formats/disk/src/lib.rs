@@ -32,17 +32,28 @@
     )
 )]
 
+mod decoder;
 mod format;
 mod gate;
 mod image;
 mod lock;
+mod mapped;
 mod open;
+mod pages;
+mod parents;
+mod plain;
+mod qcow;
 mod qcow2;
 mod raw;
 mod recognised;
+mod sectors;
+mod vdi;
+mod vhd;
+mod vhdx;
+mod vmdk;
 
 pub use format::{FORMATS, Format, FormatName, Probe};
 pub use gate::{DenyAll, Gate, LibraryGate, Reference, Role};
-pub use image::{ACTIVE, Chain, ChainFile, Image, PointInfo, PointKind, State, Timestamp};
+pub use image::{ACTIVE, Bitmap, Chain, ChainFile, Image, PointInfo, PointKind, State, Timestamp};
 pub use lock::{Owner, ReadLock};
-pub use open::{MAX_CHAIN, OpenFile, OpenOptions, Opener, open};
+pub use open::{MAX_CHAIN, MAX_NEIGHBOURS, MAX_PARTS, OpenFile, OpenOptions, Opener, open};

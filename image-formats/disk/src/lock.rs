@@ -5,7 +5,7 @@
 //! says "nobody else may". Asking needs no right to write, and holding one keeps a machine from starting on the file.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dormouse_block::{Error, HostFile, Result};
@@ -56,8 +56,26 @@ impl Owner {
                 }));
             }
         }
-        Ok(None)
+        Ok(lock_folder(file.path()).then(|| Self {
+            path: file.path().to_owned(),
+            process: None,
+            doing: "has left a lock beside it (the folder .lck of VMware)",
+        }))
     }
+}
+
+/// Whether VMware's folder of locks stands beside the image with a lock in it. It outlives a host that crashed, and
+/// only whoever knows that the machine is off may remove it.
+fn lock_folder(path: &Path) -> bool {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lck");
+    std::fs::read_dir(name).is_ok_and(|mut entries| {
+        entries.any(|entry| {
+            entry.is_ok_and(|entry| {
+                Path::new(&entry.file_name()).extension() == Some("lck".as_ref())
+            })
+        })
+    })
 }
 
 impl std::fmt::Display for Owner {

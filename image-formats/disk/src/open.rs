@@ -13,6 +13,12 @@ use crate::{Chain, ChainFile, FormatName, Gate, Image, Reference, Role};
 /// Files of one chain: QEMU has no limit of its own, people's chains have a dozen.
 pub const MAX_CHAIN: usize = 64;
 
+/// Extents and data files of one chain, each an open file: a terabyte in VMware's pieces of 2 GiB.
+pub const MAX_PARTS: usize = 512;
+
+/// Files of one folder that are looked at for a parent that is known by an id alone.
+pub const MAX_NEIGHBOURS: usize = 256;
+
 /// How to open an image.
 #[derive(Clone)]
 pub struct OpenOptions {
@@ -100,6 +106,7 @@ impl OpenFile {
 pub struct Opener<'a> {
     options: &'a OpenOptions,
     ancestors: Vec<(u64, u64)>,
+    parts: usize,
 }
 
 impl Opener<'_> {
@@ -110,22 +117,15 @@ impl Opener<'_> {
             ))
             .in_file(path.display()));
         }
-        let host = Arc::new(HostFile::open(path)?);
-        let identity = (host.identity().device, host.identity().inode);
+        let file = self.host_file(path, role, named)?;
+        let identity = (file.host.identity().device, file.host.identity().inode);
         if self.ancestors.contains(&identity) {
             return Err(
                 Error::corrupt("the backing chain leads back to itself").in_file(path.display())
             );
         }
         self.ancestors.push(identity);
-        let source: Arc<dyn Source> =
-            Arc::new(Metered::new(host.clone(), self.options.meter.clone()));
-        Ok(OpenFile {
-            host,
-            source,
-            role,
-            named,
-        })
+        Ok(file)
     }
 
     fn open_image(&mut self, file: OpenFile, format: Option<FormatName>) -> Result<Box<dyn Image>> {
@@ -151,15 +151,120 @@ impl Opener<'_> {
         role: Role,
         format: Option<FormatName>,
     ) -> Result<Box<dyn Image>> {
-        let path = resolve(from.path(), named, role)?;
-        let path = self.options.gate.permit(&Reference {
-            from: from.path(),
-            role,
-            path: &path,
-        })?;
+        let path = self.permit(from, named, role)?;
         let named = String::from_utf8_lossy(named).into_owned();
         let file = self.open_file(&path, role, Some(named))?;
         self.open_image(file, format)
+    }
+
+    /// Opens the first of `names` that may be opened and is there, as [`Opener::open_reference`] does. Formats of
+    /// desktop hypervisors keep several names of one parent, most of them of another machine's folders.
+    ///
+    /// # Errors
+    /// As [`Opener::open_reference`]; when none of them may be opened, why the first may not.
+    pub fn open_any(
+        &mut self,
+        from: &OpenFile,
+        names: &[Vec<u8>],
+        role: Role,
+        format: FormatName,
+    ) -> Result<Box<dyn Image>> {
+        let mut first = None;
+        for named in names {
+            match self.permit(from, named, role) {
+                Ok(path) => {
+                    let named = String::from_utf8_lossy(named).into_owned();
+                    let file = self.open_file(&path, role, Some(named))?;
+                    return self.open_image(file, Some(format));
+                }
+                Err(error) => {
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        Err(first
+            .unwrap_or_else(|| Error::corrupt(format!("it does not name its {}", role.as_str()))))
+    }
+
+    /// Opens a file that holds a part of what `from` maps: an extent, or a data file. It is bytes, and refers to
+    /// nothing further.
+    ///
+    /// # Errors
+    /// As [`Opener::open_reference`]; `Limit` when there are more than [`MAX_PARTS`].
+    pub fn open_part(&mut self, from: &OpenFile, named: &[u8], role: Role) -> Result<OpenFile> {
+        if self.parts >= MAX_PARTS {
+            return Err(Error::limit(format!(
+                "the image is kept in more than {MAX_PARTS} files"
+            )));
+        }
+        self.parts = self.parts.saturating_add(1);
+        let path = self.permit(from, named, role)?;
+        let named = String::from_utf8_lossy(named).into_owned();
+        self.host_file(&path, role, Some(named))
+    }
+
+    /// The names of the files beside `from`, and in the folder above, whose extension is `extension` in any case: for
+    /// formats that know a parent by an id alone. The caller opens them through the gate like any other name.
+    ///
+    /// # Errors
+    /// `Io` when the folder cannot be listed, `Limit` when it holds more than [`MAX_NEIGHBOURS`] such files.
+    pub fn neighbours(&self, from: &OpenFile, extension: &str) -> Result<Vec<Vec<u8>>> {
+        let folder = match from.path().parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let mut names = Vec::new();
+        for above in ["", "../"] {
+            let folder = folder.join(above);
+            let failed = |error| Error::io("cannot list", error).in_file(folder.display());
+            let mut found = Vec::new();
+            let entries = match std::fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                // The folder above may be none of ours.
+                Err(_) if !above.is_empty() => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            for entry in entries {
+                let name = entry.map_err(failed)?.file_name();
+                let fits = Path::new(&name)
+                    .extension()
+                    .is_some_and(|found| found.eq_ignore_ascii_case(extension));
+                if !fits || Some(name.as_os_str()) == from.path().file_name() && above.is_empty() {
+                    continue;
+                }
+                if found.len() >= MAX_NEIGHBOURS {
+                    return Err(Error::limit(format!(
+                        "more than {MAX_NEIGHBOURS} files may be its parent"
+                    ))
+                    .in_file(folder.display()));
+                }
+                found.push([above.as_bytes(), name.as_bytes()].concat());
+            }
+            found.sort();
+            names.extend(found);
+        }
+        Ok(names)
+    }
+
+    fn permit(&self, from: &OpenFile, named: &[u8], role: Role) -> Result<PathBuf> {
+        let path = resolve(from.path(), named, role)?;
+        self.options.gate.permit(&Reference {
+            from: from.path(),
+            role,
+            path: &path,
+        })
+    }
+
+    fn host_file(&self, path: &Path, role: Role, named: Option<String>) -> Result<OpenFile> {
+        let host = Arc::new(HostFile::open(path)?);
+        let source: Arc<dyn Source> =
+            Arc::new(Metered::new(host.clone(), self.options.meter.clone()));
+        Ok(OpenFile {
+            host,
+            source,
+            role,
+            named,
+        })
     }
 }
 
@@ -199,6 +304,7 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Image>> {
     let mut opener = Opener {
         options,
         ancestors: Vec::new(),
+        parts: 0,
     };
     let file = opener.open_file(path, Role::Image, None)?;
     opener.open_image(file, options.format)

@@ -17,25 +17,9 @@ macro_rules! recognised {
 
 /// Magic numbers as QEMU's block drivers, the vendors' specifications and file(1) give them.
 pub(crate) static RECOGNISED: &[Recognised] = recognised! {
-    // docs/interop/qcow2.txt: the same magic, version 1.
-    "qcow" => |p| p.starts_with_at(0, b"QFI\xfb\0\0\0\x01");
     // A version that nobody has published.
     "qcow of an unknown version" => |p| p.starts_with_at(0, b"QFI\xfb");
     "qed" => |p| p.starts_with_at(0, b"QED\0");
-    // Virtual Disk Format 5.0: sparse extents, ESXi COW disks, seSparse, and the text descriptor.
-    "vmdk" => |p| {
-        p.starts_with_at(0, b"KDMV")
-            || p.starts_with_at(0, b"COWD")
-            || p.starts_with_at(0, &0xcafe_babe_u64.to_le_bytes())
-            || vmdk_descriptor(p)
-    };
-    "vhdx" => |p| p.starts_with_at(0, b"vhdxfile");
-    // Dynamic disks carry a copy of the footer in front; fixed ones only the footer, which a guest could write.
-    "vhd" | "vpc" => |p| {
-        p.starts_with_at(0, b"conectix")
-            || (p.tail.starts_with(b"conectix") && matches!(p.extension, "vhd" | "avhd" | "vpc"))
-    };
-    "vdi" => |p| p.starts_with_at(64, &0xbeda_107f_u32.to_le_bytes());
     "parallels" => |p| {
         p.starts_with_at(0, b"WithoutFreeSpace") || p.starts_with_at(0, b"WithouFreSpacExt")
     };
@@ -57,18 +41,3 @@ pub(crate) static RECOGNISED: &[Recognised] = recognised! {
     "zip" => |p| p.starts_with_at(0, b"PK\x03\x04");
     "7z" => |p| p.starts_with_at(0, b"7z\xbc\xaf\x27\x1c");
 };
-
-/// A VMDK descriptor may begin with comments and blank lines before `version=` or its title.
-fn vmdk_descriptor(probe: &Probe<'_>) -> bool {
-    if !matches!(probe.extension, "vmdk" | "" | "raw" | "img") {
-        return false;
-    }
-    probe.starts_with_at(0, b"# Disk DescriptorFile")
-        || (probe.head.starts_with(b"#")
-            && probe
-                .head
-                .split(|&byte| byte == b'\n')
-                .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-                .find(|line| !line.starts_with(b"#") && !line.is_empty())
-                .is_some_and(|line| line.starts_with(b"version=")))
-}

@@ -102,7 +102,15 @@ fn impossible_headers_are_refused_by_name() {
     });
     case(Corrupt, "marked corrupt", &|b| put(b, 72, &be64(2)));
     case(Unsupported, "external data file", &|b| put(b, 72, &be64(4)));
-    case(Unsupported, "subclusters", &|b| put(b, 72, &be64(16)));
+    case(Corrupt, "too small for subclusters", &|b| {
+        put(b, 72, &be64(16));
+        put(b, 20, &be32(13));
+    });
+    case(Corrupt, "too small", &|b| {
+        put(b, 72, &be64(16));
+        put(b, 20, &be32(14));
+        put(b, 24, &be64(1 << 30));
+    });
     case(Unsupported, "feature 40", &|b| put(b, 72, &be64(1 << 40)));
     case(Corrupt, "wider than 64", &|b| put(b, 96, &be32(7)));
     case(Corrupt, "impossible", &|b| put(b, 100, &be32(8)));

@@ -12,56 +12,9 @@ mod oracle;
 
 use std::path::Path;
 
-use dormouse_block::{Source, digest_of};
+use dormouse_block::digest_of;
 use dormouse_disk::{ACTIVE, Image, PointKind};
-use oracle::{Random, image, open, run, scatter, seed_raw};
-
-/// Reads all of `source` in pieces of odd sizes and places, and compares it with the raw file.
-fn assert_same(source: &dyn Source, raw: &Path, what: &str) {
-    let expected = std::fs::read(raw).unwrap();
-    // qemu-img rounds a disk up to whole sectors; the rest is zeroes.
-    let len = usize::try_from(source.len()).unwrap();
-    assert!(expected.len() >= len, "{what}: {} < {len}", expected.len());
-    let mut read = vec![0xaa; len];
-    source
-        .read_exact_at(0, &mut read)
-        .unwrap_or_else(|error| panic!("{what}: {error}"));
-    if let Some(at) = read.iter().zip(&expected).position(|(a, b)| a != b) {
-        panic!("{what}: differs at byte {at}");
-    }
-    let mut random = Random(7);
-    for _ in 0..200 {
-        let from = random.below(source.len());
-        let part = random.below((source.len() - from).min(300_000)) + 1;
-        let mut buf = vec![0x55; usize::try_from(part).unwrap()];
-        source.read_exact_at(from, &mut buf).unwrap();
-        let start = usize::try_from(from).unwrap();
-        assert_eq!(
-            buf,
-            expected[start..start + buf.len()],
-            "{what}: {from}+{part}"
-        );
-    }
-    // Outside of what next_data names there are only zeroes, and it always goes on.
-    let mut at = 0;
-    while let Some(range) = source.next_data(at).unwrap() {
-        assert!(
-            range.start >= at && range.end > range.start && range.end <= source.len(),
-            "{what}"
-        );
-        let gap = usize::try_from(at).unwrap()..usize::try_from(range.start).unwrap();
-        assert!(
-            expected[gap].iter().all(|byte| *byte == 0),
-            "{what}: data in a hole"
-        );
-        at = range.end;
-    }
-    let gap = usize::try_from(at).unwrap()..len;
-    assert!(
-        expected[gap].iter().all(|byte| *byte == 0),
-        "{what}: data in the last hole"
-    );
-}
+use oracle::{assert_same, image, open, run, scatter, seed_raw};
 
 fn assert_active(image: &dyn Image, raw: &Path, what: &str) {
     assert_same(&*image.open_point(ACTIVE).unwrap(), raw, what);

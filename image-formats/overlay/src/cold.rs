@@ -84,6 +84,12 @@ impl ColdDisk {
                 "the machine is suspended, {bytes} bytes of its memory are saved with it"
             ));
         }
+        if point.kind == PointKind::Active && image.state().suspended {
+            return denied(
+                "the image says that the machine is suspended, its memory saved beside it"
+                    .to_owned(),
+            );
+        }
         if let Some(state) = evidence.saved_states.first() {
             return denied(format!("the machine is suspended: {state}"));
         }

@@ -16,12 +16,13 @@ use crate::layout::{
     TABLE_COVERS, TABLE_ENTRIES, ZERO,
 };
 
+use crate::output::{Method, Pack, Spread, is_zero};
 use crate::overlay::Packing;
 
 /// Bytes of the base that are read at a time when it is copied.
 const STEP: u64 = 1 << 20;
-/// zstd's own default.
-const ZSTD_LEVEL: i32 = 3;
+/// Clusters that are compressed at a time: enough for several threads.
+const BATCH: usize = 256;
 
 /// The layer's file and its map.
 pub(crate) struct Layer {
@@ -230,16 +231,20 @@ impl Layer {
         Ok(None)
     }
 
-    /// Copies every cluster of the base that is not yet in the layer and holds anything.
-    pub(crate) fn absorb(&mut self, base: &dyn Source, packing: Packing) -> Result<()> {
-        let mut compressor = match packing {
+    /// Copies every cluster of the base that is not yet in the layer and holds anything; `spread` compresses.
+    pub(crate) fn absorb(
+        &mut self,
+        base: &dyn Source,
+        packing: Packing,
+        spread: &Spread<'_>,
+    ) -> Result<()> {
+        let method = match packing {
             Packing::Plain => None,
-            Packing::Zstd => Some(
-                zstd::bulk::Compressor::new(ZSTD_LEVEL)
-                    .map_err(|error| Error::io("cannot begin to compress", error))?,
-            ),
+            Packing::Deflate => Some(Method::Deflate),
+            Packing::Zstd => Some(Method::Zstd),
         };
-        self.zstd = compressor.is_some();
+        self.zstd = packing == Packing::Zstd;
+        let mut batch = Vec::new();
         let mut buf = vec![0; usize::try_from(STEP).unwrap_or(CLUSTER_LEN)];
         let mut at = 0;
         while let Some(range) = base.next_data(at)? {
@@ -251,42 +256,39 @@ impl Layer {
                 let part = buf.get_mut(..len).unwrap_or_default();
                 read_base(base, from, part)?;
                 for (cluster, number) in part.chunks(CLUSTER_LEN).zip(from / CLUSTER..) {
-                    if self.entry(number) == 0 && !is_zero(cluster) {
-                        self.copy_in(number, cluster, compressor.as_mut())?;
+                    if self.entry(number) != 0 || is_zero(cluster) {
+                        continue;
                     }
+                    let Some(method) = method else {
+                        self.place(number, cluster)?;
+                        continue;
+                    };
+                    // A compressed cluster always unpacks to a whole one.
+                    let mut cluster = cluster.to_vec();
+                    cluster.resize(CLUSTER_LEN, 0);
+                    batch.push(Pack::new(method, number, cluster));
+                }
+                if batch.len() >= BATCH {
+                    self.copy_in(&mut batch, spread)?;
                 }
                 from = from.saturating_add(STEP);
             }
             at = from;
         }
-        Ok(())
+        self.copy_in(&mut batch, spread)
     }
 
-    fn copy_in(
-        &mut self,
-        number: u64,
-        cluster: &[u8],
-        compressor: Option<&mut zstd::bulk::Compressor<'_>>,
-    ) -> Result<()> {
-        let Some(compressor) = compressor else {
-            return self.place(number, cluster);
-        };
-        // A compressed cluster always unpacks to a whole one.
-        let mut padded;
-        let cluster = if cluster.len() == CLUSTER_LEN {
-            cluster
-        } else {
-            padded = cluster.to_vec();
-            padded.resize(CLUSTER_LEN, 0);
-            &padded
-        };
-        let packed = compressor
-            .compress(cluster)
-            .map_err(|error| Error::io("cannot compress", error))?;
-        if packed.len() >= CLUSTER_LEN {
-            return self.place(number, cluster);
+    fn copy_in(&mut self, batch: &mut Vec<Pack>, spread: &Spread<'_>) -> Result<()> {
+        spread(batch);
+        for pack in batch.drain(..) {
+            let packed = pack.packed()?;
+            if packed.len() >= CLUSTER_LEN {
+                self.place(pack.at, &pack.bytes)?;
+            } else {
+                self.pack(pack.at, packed)?;
+            }
         }
-        self.pack(number, &packed)
+        Ok(())
     }
 
     /// Stores a compressed cluster behind the one before, where it fits or its rest can follow in a new host cluster.
@@ -391,14 +393,6 @@ fn big_endian(entries: &[u64]) -> Vec<u8> {
         .iter()
         .flat_map(|entry| entry.to_be_bytes())
         .collect()
-}
-
-/// Compared in large pieces, as memory is compared fastest.
-fn is_zero(bytes: &[u8]) -> bool {
-    const ZEROES: [u8; 4096] = [0; 4096];
-    bytes
-        .chunks(ZEROES.len())
-        .all(|chunk| ZEROES.get(..chunk.len()) == Some(chunk))
 }
 
 /// Reads the base, which ends somewhere: zeroes follow.

@@ -16,6 +16,7 @@ pub mod ext;
 pub mod fat;
 mod layer;
 mod layout;
+mod output;
 mod overlay;
 mod room;
 
@@ -27,5 +28,6 @@ pub use draft::{
 };
 pub use editor::{Attributes, Editor, Staged};
 pub use editors::{AnyEditor, EDITORS, EditorKind, open_editor};
+pub use output::{Container, Pack, Spread, serially};
 pub use overlay::{Existing, Output, Overlay, OverlayOptions, Packing, Published};
 pub use room::Room;

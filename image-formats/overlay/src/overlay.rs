@@ -11,6 +11,7 @@ use dormouse_disk::FormatName;
 
 use crate::layer::Layer;
 use crate::layout::{Backing, MAX_BACKING_NAME};
+use crate::output::{self, Container, Spread, serially};
 use crate::{ColdDisk, Device};
 
 /// What the new image file is.
@@ -24,6 +25,13 @@ pub enum Output {
         /// How the copied clusters are stored.
         packing: Packing,
     },
+    /// The same in another format. The changes are kept in a nameless file until it is committed.
+    Image {
+        /// The format.
+        container: Container,
+        /// When it is made, in seconds since 1970-01-01 UTC, for formats that say so.
+        made: u64,
+    },
 }
 
 /// How clusters copied from the base are stored.
@@ -32,6 +40,8 @@ pub enum Packing {
     /// As they are.
     #[default]
     Plain,
+    /// Compressed with deflate, which every reader of qcow2 knows.
+    Deflate,
     /// Compressed with zstd.
     Zstd,
 }
@@ -86,6 +96,8 @@ pub struct Overlay {
     backing: Option<Backing>,
     size: u64,
     layer: Mutex<Layer>,
+    /// The partial file, where it is not the layer itself.
+    image: Option<File>,
 }
 
 /// The file that disappears unless it is published.
@@ -128,7 +140,7 @@ impl Overlay {
                     cold.point().id
                 )));
             }
-            Output::Standalone { .. } => None,
+            Output::Standalone { .. } | Output::Image { .. } => None,
         };
         if options.existing == Existing::Keep && target.symlink_metadata().is_ok() {
             return Err(exists(target));
@@ -140,20 +152,16 @@ impl Overlay {
             .checked_next_multiple_of(512)
             .ok_or_else(|| Error::limit("the disk is too large"))?;
         let path = Self::partial_path(target);
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            // Whoever may not read the base may not read its bytes here either.
-            .mode(mode_of(&cold)?)
-            .open(&path)
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::AlreadyExists => exists(&path),
-                _ => Error::io("cannot create", error).in_file(path.display()),
-            })?;
+        // Whoever may not read the base may not read its bytes here either.
+        let mode = mode_of(&cold)?;
+        let file = create(&path, mode)?;
         let partial = Partial {
             path,
             published: false,
+        };
+        let (file, image) = match options.output {
+            Output::Image { .. } => (nameless(&partial.path, mode)?, Some(file)),
+            _ => (file, None),
         };
         let layer = Layer::new(file, partial.path.clone(), size)?;
         Ok(Self {
@@ -164,6 +172,7 @@ impl Overlay {
             backing,
             size,
             layer: Mutex::new(layer),
+            image,
         })
     }
 
@@ -191,18 +200,35 @@ impl Overlay {
     /// path of the partial file, and its error stops everything.
     ///
     /// # Errors
-    /// `Io` when the host cannot write, sync or rename, `Denied` when the target exists by now, and whatever `verify`
-    /// or reading the base returns. The partial file is removed then.
-    pub fn commit_verified(
+    /// As [`Overlay::commit_with`].
+    pub fn commit_verified(self, verify: impl FnOnce(&Path) -> Result<()>) -> Result<Published> {
+        self.commit_with(&serially, verify)
+    }
+
+    /// Like [`Overlay::commit_verified`], with what compresses clusters and grains: the image is the same whoever
+    /// does it.
+    ///
+    /// # Errors
+    /// `Io` when the host cannot write, sync or rename, `Denied` when the target exists by now, `Limit` when the
+    /// format cannot hold the disk, and whatever `verify` or reading the base returns. The partial file is removed
+    /// then.
+    pub fn commit_with(
         mut self,
+        spread: &Spread<'_>,
         verify: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Published> {
-        let bytes = {
-            let layer = self.layer.get_mut().unwrap_or_else(PoisonError::into_inner);
-            if let Output::Standalone { packing } = self.options.output {
-                layer.absorb(&**self.cold.base(), packing)?;
+        let bytes = match (self.options.output, self.image.take()) {
+            (Output::Image { container, made }, Some(file)) => {
+                let path = &self.partial.path;
+                output::write(&self, container, made, file, path, spread)?
             }
-            layer.complete(self.backing.as_ref())?
+            (output, _) => {
+                let layer = self.layer.get_mut().unwrap_or_else(PoisonError::into_inner);
+                if let Output::Standalone { packing } = output {
+                    layer.absorb(&**self.cold.base(), packing, spread)?;
+                }
+                layer.complete(self.backing.as_ref())?
+            }
         };
         verify(&self.partial.path)?;
         publish(&self.partial.path, &self.target, self.options.existing)?;
@@ -254,6 +280,30 @@ impl Device for Overlay {
         self.check(offset, bytes.len())?;
         self.layer().write(&**self.cold.base(), offset, bytes)
     }
+}
+
+fn create(path: &Path, mode: u32) -> Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => exists(path),
+            _ => Error::io("cannot create", error).in_file(path.display()),
+        })
+}
+
+/// A file beside `partial` that is gone when its handle is, however the run ends.
+fn nameless(partial: &Path, mode: u32) -> Result<File> {
+    let mut name = partial.as_os_str().to_owned();
+    name.push(".layer.partial");
+    let path = PathBuf::from(name);
+    let file = create(&path, mode)?;
+    std::fs::remove_file(&path)
+        .map_err(|error| Error::io("cannot unlink", error).in_file(path.display()))?;
+    Ok(file)
 }
 
 fn exists(path: &Path) -> Error {

@@ -4,6 +4,8 @@ use dormouse_block::{
     Error, Result, Source, be_u32, be_u64, escape_terminal, read_vec_at, slice_at,
 };
 
+use crate::decoder::Compression;
+
 /// Smallest cluster: 512 bytes (`cluster_bits` "must not be less than 9").
 const MIN_CLUSTER_BITS: u32 = 9;
 /// Largest cluster: 2 MiB, QEMU's own limit (`MAX_CLUSTER_BITS`).
@@ -29,15 +31,12 @@ const EXTENDED_L2: u64 = 1 << 4;
 const EXTENSION_END: u32 = 0;
 const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
 const EXTENSION_FEATURE_NAMES: u32 = 0x6803_f857;
-
-/// How compressed clusters are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
-    /// Raw deflate.
-    Zlib,
-    /// A zstd frame.
-    Zstd,
-}
+const EXTENSION_DATA_FILE: u32 = 0x4441_5441;
+const EXTENSION_BITMAPS: u32 = 0x2385_2875;
+/// Autoclear feature bit 0: the bitmaps are consistent with the data.
+const BITMAPS: u64 = 1;
+/// Clusters of 32 subclusters of a sector each are the smallest with extended L2 entries.
+const MIN_EXTENDED_BITS: u32 = 14;
 
 /// Where an L1 table lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +75,23 @@ pub(super) struct Header {
     pub(super) dirty: bool,
     /// Of compressed clusters.
     pub(super) compression: Compression,
+    /// L2 entries are 16 bytes long and map subclusters.
+    pub(super) extended_l2: bool,
+    /// The name of the file in which data clusters lie, where they lie outside.
+    pub(super) data_file: Option<Vec<u8>>,
+    /// The directory of dirty bitmaps, where it is consistent.
+    pub(super) bitmaps: Option<BitmapDirectory>,
+}
+
+/// Where the directory of bitmaps lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BitmapDirectory {
+    /// Entries in it.
+    pub(super) count: u32,
+    /// Its bytes.
+    pub(super) len: u64,
+    /// Its host offset.
+    pub(super) offset: u64,
 }
 
 impl Header {
@@ -84,9 +100,11 @@ impl Header {
         1_u64.checked_shl(self.cluster_bits).unwrap_or(0)
     }
 
-    /// log2 of the entries of an L2 table: a table fills one cluster, an entry takes 8 bytes.
+    /// log2 of the entries of an L2 table: a table fills one cluster, an entry takes 8 bytes, an extended
+    /// one 16.
     pub(super) fn l2_bits(&self) -> u32 {
-        self.cluster_bits.saturating_sub(3)
+        self.cluster_bits
+            .saturating_sub(if self.extended_l2 { 4 } else { 3 })
     }
 
     /// L1 entries that `size` bytes need.
@@ -192,6 +210,22 @@ impl Header {
         let extensions = Extensions::parse(head, header_length, cluster_size, backing_offset);
         check_features(incompatible, extensions.as_ref().ok())?;
         let extensions = extensions?;
+        let data_file = match (incompatible & DATA_FILE != 0, extensions.data_file) {
+            (false, _) => None,
+            (true, Some(name)) => Some(name),
+            (true, None) => {
+                return Err(Error::unsupported(
+                    "keeps its data in an external data file that it does not name",
+                ));
+            }
+        };
+        let extended_l2 = incompatible & EXTENDED_L2 != 0;
+        if extended_l2 && cluster_bits < MIN_EXTENDED_BITS {
+            return Err(Error::corrupt(format!(
+                "clusters of 2^{cluster_bits} bytes are too small for subclusters"
+            )));
+        }
+        let autoclear = if version == 3 { be_u64(head, 88)? } else { 0 };
         match be_u32(head, 32)? {
             0 => {}
             1 => {
@@ -212,7 +246,7 @@ impl Header {
             0
         };
         let compression = match (compression, incompatible & COMPRESSION != 0) {
-            (0, false) => Compression::Zlib,
+            (0, false) => Compression::Deflate,
             (1, true) => Compression::Zstd,
             (0 | 1, _) => {
                 return Err(Error::corrupt(
@@ -242,6 +276,9 @@ impl Header {
             snapshots: (be_u32(head, 60)?, be_u64(head, 64)?),
             dirty: incompatible & DIRTY != 0,
             compression,
+            extended_l2,
+            data_file,
+            bitmaps: extensions.bitmaps.filter(|_| autoclear & BITMAPS != 0),
         };
         if i64::try_from(header.size).is_err() {
             return Err(Error::limit(format!(
@@ -270,14 +307,6 @@ fn check_features(incompatible: u64, extensions: Option<&Extensions>) -> Result<
         return Err(Error::corrupt(
             "marked corrupt by the program that last wrote it",
         ));
-    }
-    if incompatible & DATA_FILE != 0 {
-        return Err(Error::unsupported(
-            "keeps its data in an external data file",
-        ));
-    }
-    if incompatible & EXTENDED_L2 != 0 {
-        return Err(Error::unsupported("uses extended L2 entries (subclusters)"));
     }
     Ok(())
 }
@@ -313,6 +342,8 @@ struct Extensions {
     backing_format: Option<String>,
     /// Names of incompatible features by bit.
     feature_names: Vec<(u32, String)>,
+    data_file: Option<Vec<u8>>,
+    bitmaps: Option<BitmapDirectory>,
 }
 
 impl Extensions {
@@ -345,8 +376,16 @@ impl Extensions {
                     found.backing_format = Some(String::from_utf8_lossy(name).into_owned());
                 }
                 EXTENSION_FEATURE_NAMES => found.feature_names = feature_names(data),
-                // Bitmaps, the data file's name, encryption headers and whatever comes later: what of them changes
-                // how bytes are read also sets an incompatible feature bit.
+                EXTENSION_DATA_FILE => found.data_file = Some(data.to_vec()),
+                EXTENSION_BITMAPS => {
+                    found.bitmaps = Some(BitmapDirectory {
+                        count: be_u32(data, 0)?,
+                        len: be_u64(data, 8)?,
+                        offset: be_u64(data, 16)?,
+                    });
+                }
+                // Encryption headers and whatever comes later: what of them changes how bytes are read also sets an
+                // incompatible feature bit.
                 _ => {}
             }
             at = len

@@ -1,61 +1,37 @@
 //! From guest offsets to where their bytes are: the L1 table, and L2 tables through a bounded cache.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use dormouse_block::{Error, Result, Source, read_vec_at};
+use dormouse_block::{Error, Result, Source, be_u64, read_vec_at};
 
 use super::header::{Header, L1};
+use crate::mapped::{HostOffset, Mapping, Packed, Stretch};
+use crate::pages::Pages;
 
 /// Bits 9 to 55 of L1 and L2 entries: a host offset.
 const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
+/// Bit 63 of an L2 entry: exactly one reference, so that the cluster may be written in place.
+const COPIED: u64 = 1 << 63;
 /// Bit 62 of an L2 entry: the cluster is compressed.
 const COMPRESSED: u64 = 1 << 62;
 /// Bit 0 of an L2 entry, from version 3 on: the cluster reads as zeroes.
 const ZERO: u64 = 1;
-/// L2 tables are cached in slices of at most this many entries (64 KiB), so that a table of 2 MiB costs no more than
-/// the part of it that is used.
-const SLICE_ENTRIES: u64 = 8192;
-/// Bytes of cached slices for one open point. With clusters of 64 KiB, a slice maps 512 MiB of the disk.
-const CACHE_BYTES: usize = 1 << 20;
-
-/// A byte offset in the image file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct HostOffset(pub(super) u64);
-
-/// A byte offset on the guest's disk (or, behind its end, in the saved state).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct GuestOffset(pub(super) u64);
-
-/// Where the bytes of a stretch of the disk are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mapping {
-    /// Nowhere, and they read as zeroes whatever the backing file has.
-    Zero,
-    /// Not in this file: the backing file has them, or they are zeroes.
-    Backing,
-    /// In the image file, from here on.
-    Data(HostOffset),
-    /// In the compressed cluster that lies here, within so many bytes.
-    Compressed(HostOffset, u64),
-}
-
-/// A stretch of the disk that is mapped alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Extent {
-    pub(super) mapping: Mapping,
-    /// Bytes, more than zero.
-    pub(super) len: u64,
-}
+/// Subclusters in a cluster, with extended L2 entries.
+const SUBCLUSTERS: u64 = 32;
+/// L2 entries that are looked at for one stretch.
+const MAX_ENTRIES: usize = 8192;
 
 /// The map of one point.
 pub(super) struct Map {
-    file: Arc<dyn Source>,
+    pages: Pages,
+    file_len: u64,
     version: u32,
     cluster_bits: u32,
     l2_bits: u32,
+    extended: bool,
+    /// Data clusters lie in another file, where offset 0 is a place like any other.
+    external: bool,
     l1: Vec<u64>,
-    slices: Mutex<SliceCache>,
 }
 
 impl Map {
@@ -67,13 +43,15 @@ impl Map {
             version: header.version,
             cluster_bits: header.cluster_bits,
             l2_bits: header.l2_bits(),
+            extended: header.extended_l2,
+            external: header.data_file.is_some(),
             l1: table,
-            slices: Mutex::new(SliceCache::default()),
-            file,
+            file_len: file.len(),
+            pages: Pages::new(file),
         })
     }
 
-    pub(super) fn cluster_size(&self) -> u64 {
+    fn cluster_size(&self) -> u64 {
         1_u64.checked_shl(self.cluster_bits).unwrap_or(u64::MAX)
     }
 
@@ -85,10 +63,10 @@ impl Map {
 
     /// How the disk is mapped from `offset` on: the longest stretch that is cheaply known, at most `limit` bytes.
     /// Compressed clusters come one at a time.
-    pub(super) fn locate(&self, offset: GuestOffset, limit: u64) -> Result<Extent> {
+    pub(super) fn locate(&self, offset: u64, limit: u64) -> Result<Stretch> {
         let covers = self.table_covers();
-        let index = offset.0.checked_div(covers).unwrap_or(0);
-        let within_table = offset.0.checked_rem(covers).unwrap_or(0);
+        let index = offset.checked_div(covers).unwrap_or(0);
+        let within_table = offset.checked_rem(covers).unwrap_or(0);
         let l2 = self.l1_entry(index)?;
         if l2 == 0 {
             let mut len = covers.saturating_sub(within_table);
@@ -103,74 +81,124 @@ impl Map {
                     _ => break,
                 }
             }
-            return Ok(Extent {
-                mapping: Mapping::Backing,
+            return Ok(Stretch {
+                mapping: Mapping::Below,
                 len: len.min(limit),
             });
         }
-        let cluster_size = self.cluster_size();
-        let within_cluster = offset.0 & cluster_size.saturating_sub(1);
+        let width: u64 = if self.extended { 16 } else { 8 };
+        let table_len = width.checked_shl(self.l2_bits).unwrap_or(u64::MAX);
+        if l2.saturating_add(table_len) > self.file_len {
+            return Err(Error::corrupt(format!(
+                "the L2 table for guest byte {offset} lies beyond the end of the file, which has {} bytes",
+                self.file_len
+            ))
+            .at_offset(l2));
+        }
+        let within_cluster = offset & self.cluster_size().saturating_sub(1);
         let cluster = within_table.checked_shr(self.cluster_bits).unwrap_or(0);
-        let table_entries = 1_u64.checked_shl(self.l2_bits).unwrap_or(0);
-        let slice_entries = table_entries.min(SLICE_ENTRIES);
-        let slice_index = cluster.checked_div(slice_entries).unwrap_or(0);
-        let in_slice = cluster.checked_rem(slice_entries).unwrap_or(0);
-        let first_entry = slice_index.saturating_mul(slice_entries);
-        let slice = self.slice(HostOffset(l2), first_entry, slice_entries, offset)?;
-        let rest = usize::try_from(in_slice)
-            .ok()
-            .and_then(|from| slice.get(from..))
-            .unwrap_or_default();
-        self.extent(rest, within_cluster, limit)
-            .map_err(|error| error.at_offset(offset.0))
+        let at = l2.saturating_add(cluster.saturating_mul(width));
+        let (page, start) = self.pages.page(at)?;
+        let left = l2.saturating_add(table_len).saturating_sub(at);
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let rest = page.get(start..).unwrap_or_default();
+        let rest = rest.get(..left.min(rest.len())).unwrap_or_default();
+        if self.extended {
+            self.subclusters(rest, within_cluster, limit)
+        } else {
+            self.clusters(rest, within_cluster, limit)
+        }
+        .map_err(|error| error.at_offset(offset))
     }
 
-    /// The extent that begins `within` bytes into the cluster of the first of `entries`.
-    fn extent(&self, entries: &[u64], within: u64, limit: u64) -> Result<Extent> {
+    /// The stretch that begins `within` bytes into the cluster of the first of `entries`, of 8 bytes each.
+    fn clusters(&self, entries: &[u8], within: u64, limit: u64) -> Result<Stretch> {
         let cluster_size = self.cluster_size();
-        let Some((&first, more)) = entries.split_first() else {
+        let (entries, _) = entries.as_chunks::<8>();
+        let Some((first, more)) = entries.split_first() else {
             return Err(Error::corrupt("the L2 table ends too early"));
         };
-        let mapping = self.mapping(first)?;
+        let mapping = self.mapping(u64::from_be_bytes(*first), within)?;
         let mut len = cluster_size.saturating_sub(within);
-        if matches!(mapping, Mapping::Compressed(..)) {
-            return Ok(Extent {
-                mapping,
-                len: len.min(limit),
-            });
+        if matches!(mapping, Mapping::Packed(_)) {
+            return Ok(Stretch { mapping, len }.at_most(limit));
         }
-        for (entry, position) in more.iter().zip(1_u64..) {
+        for entry in more.iter().take(MAX_ENTRIES) {
             if len >= limit {
                 break;
             }
             let wanted = match mapping {
-                Mapping::Data(HostOffset(host)) => Mapping::Data(HostOffset(
-                    host.saturating_add(cluster_size.saturating_mul(position)),
-                )),
+                Mapping::Data(HostOffset(host)) => {
+                    Mapping::Data(HostOffset(host.saturating_add(len)))
+                }
                 other => other,
             };
             // An entry that is broken ends the stretch; it is reported when its own turn comes.
-            if self.mapping(*entry).ok() != Some(wanted) {
+            if self.mapping(u64::from_be_bytes(*entry), 0).ok() != Some(wanted) {
                 break;
             }
             len = len.saturating_add(cluster_size);
         }
-        let mapping = match mapping {
-            Mapping::Data(HostOffset(host)) => {
-                Mapping::Data(HostOffset(host.saturating_add(within)))
-            }
-            other => other,
-        };
-        Ok(Extent {
-            mapping,
-            len: len.min(limit),
-        })
+        Ok(Stretch { mapping, len }.at_most(limit))
     }
 
-    /// What one L2 entry says.
-    fn mapping(&self, entry: u64) -> Result<Mapping> {
+    /// The same with extended entries of 16 bytes: the second half is a bitmap of allocated subclusters (the low 32
+    /// bits) and of those that read as zeroes (the high ones).
+    fn subclusters(&self, entries: &[u8], within: u64, limit: u64) -> Result<Stretch> {
+        let cluster_size = self.cluster_size();
+        let entry = be_u64(entries, 0)?;
         if entry & COMPRESSED != 0 {
-            return Ok(self.compressed(entry));
+            let mapping = self.mapping(entry, within)?;
+            let len = cluster_size.saturating_sub(within);
+            return Ok(Stretch { mapping, len }.at_most(limit));
+        }
+        if entry & ZERO != 0 {
+            return Err(Error::corrupt(
+                "an extended L2 entry carries the zero bit, which it has no use for",
+            ));
+        }
+        let bitmap = be_u64(entries, 8)?;
+        let (allocated, zeroes) = (bitmap & u64::from(u32::MAX), bitmap >> 32);
+        if allocated & zeroes != 0 {
+            return Err(Error::corrupt("a subcluster is both allocated and zeroes"));
+        }
+        let size = cluster_size / SUBCLUSTERS;
+        let first = within.checked_div(size).unwrap_or(0);
+        let kind = |number: u64| {
+            let bit = 1_u64
+                .checked_shl(u32::try_from(number).unwrap_or(63))
+                .unwrap_or(0);
+            (allocated & bit != 0, zeroes & bit != 0)
+        };
+        let of = kind(first);
+        let last = (first..SUBCLUSTERS)
+            .find(|number| kind(*number) != of)
+            .unwrap_or(SUBCLUSTERS);
+        let mapping = match of {
+            (_, true) => Mapping::Zero,
+            (false, false) => Mapping::Below,
+            (true, false) => match self.mapping(entry, within)? {
+                Mapping::Below => {
+                    return Err(Error::corrupt(
+                        "a subcluster is allocated in a cluster that is not",
+                    ));
+                }
+                data => data,
+            },
+        };
+        let len = last.saturating_mul(size).saturating_sub(within);
+        Ok(Stretch { mapping, len }.at_most(limit))
+    }
+
+    /// What one L2 entry says of the byte `within` its cluster.
+    fn mapping(&self, entry: u64, within: u64) -> Result<Mapping> {
+        if entry & COMPRESSED != 0 {
+            if self.external {
+                return Err(Error::corrupt(
+                    "a compressed cluster in an image whose data lie in another file",
+                ));
+            }
+            return Ok(self.compressed(entry, within));
         }
         let host = entry & OFFSET_MASK;
         if entry & ZERO != 0 {
@@ -181,20 +209,20 @@ impl Map {
             }
             return Ok(Mapping::Zero);
         }
-        if host == 0 {
-            return Ok(Mapping::Backing);
+        if host == 0 && !(self.external && entry & COPIED != 0) {
+            return Ok(Mapping::Below);
         }
         if host & self.cluster_size().saturating_sub(1) != 0 {
             return Err(Error::corrupt(format!(
                 "a data cluster at {host:#x} is not on the cluster grid"
             )));
         }
-        Ok(Mapping::Data(HostOffset(host)))
+        Ok(Mapping::Data(HostOffset(host.saturating_add(within))))
     }
 
     /// "Compressed Clusters Descriptor": x = 62 - (cluster_bits - 8) bits of host offset, then the number of further
     /// sectors of 512 bytes after the one in which the data begin.
-    fn compressed(&self, entry: u64) -> Mapping {
+    fn compressed(&self, entry: u64, within: u64) -> Mapping {
         let x = 62_u32.saturating_sub(self.cluster_bits.saturating_sub(8));
         let mask = 1_u64.checked_shl(x).unwrap_or(0).saturating_sub(1);
         let host = entry & mask;
@@ -202,8 +230,12 @@ impl Map {
             .checked_shr(x)
             .unwrap_or(0)
             .saturating_add(1);
-        let len = sectors.saturating_mul(512).saturating_sub(host & 511);
-        Mapping::Compressed(HostOffset(host), len)
+        Mapping::Packed(Packed {
+            at: HostOffset(host),
+            len: sectors.saturating_mul(512).saturating_sub(host & 511),
+            unit: usize::try_from(self.cluster_size()).unwrap_or(0),
+            within,
+        })
     }
 
     /// The host offset of the L2 table that covers this part, 0 when there is none.
@@ -220,37 +252,6 @@ impl Map {
         }
         Ok(l2)
     }
-
-    fn slice(
-        &self,
-        table: HostOffset,
-        first: u64,
-        count: u64,
-        guest: GuestOffset,
-    ) -> Result<Arc<[u64]>> {
-        let at = table.0.saturating_add(first.saturating_mul(8));
-        let cached = lock(&self.slices).get(at);
-        if let Some(slice) = cached {
-            return Ok(slice);
-        }
-        let end = at.saturating_add(count.saturating_mul(8));
-        if end > self.file.len() {
-            return Err(Error::corrupt(format!(
-                "the L2 table for guest byte {} lies beyond the end of the file, which has {} bytes",
-                guest.0,
-                self.file.len()
-            ))
-            .at_offset(table.0));
-        }
-        let slice: Arc<[u64]> = entries(&*self.file, at, count)?.into();
-        lock(&self.slices).put(at, slice.clone());
-        Ok(slice)
-    }
-}
-
-fn lock(slices: &Mutex<SliceCache>) -> std::sync::MutexGuard<'_, SliceCache> {
-    // A cache is right or empty at every moment, whoever panicked beside it.
-    slices.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads `count` big-endian entries; the caller has held the count against a limit.
@@ -281,41 +282,4 @@ fn entries(file: &dyn Source, offset: u64, count: u64) -> Result<Vec<u64>> {
         done = done.saturating_add(step);
     }
     Ok(out)
-}
-
-/// The slices used last, by host offset.
-#[derive(Default)]
-struct SliceCache {
-    slices: HashMap<u64, (Arc<[u64]>, u64)>,
-    bytes: usize,
-    clock: u64,
-}
-
-impl SliceCache {
-    fn get(&mut self, at: u64) -> Option<Arc<[u64]>> {
-        self.clock = self.clock.saturating_add(1);
-        let (slice, used) = self.slices.get_mut(&at)?;
-        *used = self.clock;
-        Some(slice.clone())
-    }
-
-    fn put(&mut self, at: u64, slice: Arc<[u64]>) {
-        let size = |slice: &Arc<[u64]>| slice.len().saturating_mul(8);
-        self.bytes = self.bytes.saturating_add(size(&slice));
-        if let Some((old, _)) = self.slices.insert(at, (slice, self.clock)) {
-            self.bytes = self.bytes.saturating_sub(size(&old));
-        }
-        while self.bytes > CACHE_BYTES && self.slices.len() > 1 {
-            let oldest = self
-                .slices
-                .iter()
-                .filter(|(key, _)| **key != at)
-                .min_by_key(|(_, (_, used))| *used)
-                .map(|(key, _)| *key);
-            let Some((old, _)) = oldest.and_then(|key| self.slices.remove(&key)) else {
-                break;
-            };
-            self.bytes = self.bytes.saturating_sub(size(&old));
-        }
-    }
 }

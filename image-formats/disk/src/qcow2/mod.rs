@@ -1,27 +1,28 @@
 //! qcow2, versions 2 and 3, after QEMU's `docs/interop/qcow2.txt`.
 //!
-//! Read: clusters of 512 bytes to 2 MiB, zlib and zstd compressed clusters, zero clusters, backing chains, internal
-//! snapshots with their own L1 tables and disk sizes, and the saved state of a machine behind the end of a snapshot's
-//! disk. Passed over: bitmaps, unknown compatible and autoclear features, unknown header extensions. Refused by name:
-//! external data files, extended L2 entries, encryption, the corrupt mark, and unknown incompatible features.
+//! Read: clusters of 512 bytes to 2 MiB, zlib and zstd compressed clusters, zero clusters, subclusters (extended L2
+//! entries), external data files, backing chains, internal snapshots with their own L1 tables and disk sizes, and the
+//! saved state of a machine behind the end of a snapshot's disk. Listed: dirty bitmaps. Passed over: unknown compatible
+//! and autoclear features, unknown header extensions. Refused by name: encryption, the corrupt mark, and unknown
+//! incompatible features.
 
-mod decoder;
+mod bitmaps;
 mod header;
 mod map;
-mod reader;
 mod snapshots;
 
 use std::sync::Arc;
 
-use dormouse_block::{Result, Source};
+use dormouse_block::{Error, Result, Source};
 
-use self::header::Header;
-use self::reader::Point;
+use self::header::{Header, L1};
+use self::map::Map;
 use self::snapshots::Snapshot;
 use crate::image::no_point;
+use crate::mapped::{Below, Mapped};
 use crate::{
-    ACTIVE, Chain, Format, FormatName, Image, OpenFile, Opener, PointInfo, PointKind, Probe, Role,
-    State, Timestamp,
+    ACTIVE, Bitmap, Chain, Format, FormatName, Image, OpenFile, Opener, PointInfo, PointKind,
+    Probe, Role, State, Timestamp,
 };
 
 /// The format.
@@ -40,7 +41,16 @@ impl Format for Qcow2 {
     fn open(&self, file: OpenFile, opener: &mut Opener<'_>) -> Result<Box<dyn Image>> {
         let header = Header::read(&*file.source)?;
         let snapshots = snapshots::read(&*file.source, &header)?;
+        let bitmaps = bitmaps::read(&*file.source, &header)?;
         let mut chain = file.chain(FormatName::QCOW2);
+        let data = match &header.data_file {
+            Some(name) => {
+                let data = opener.open_part(&file, name, Role::DataFile)?;
+                chain.extend(&data.chain(FormatName::RAW));
+                data.source
+            }
+            None => file.source.clone(),
+        };
         let backing = match &header.backing {
             Some(backing) => {
                 // Without a recorded format QEMU guesses. So do we, from the file's first bytes: what carries
@@ -62,31 +72,29 @@ impl Format for Qcow2 {
             chain,
             points,
             snapshots,
-            store: Arc::new(Store {
-                path: file.path().display().to_string(),
-                file: file.source,
-                header,
-                backing,
-            }),
+            bitmaps,
+            path: file.path().display().to_string(),
+            file: file.source,
+            data,
+            header,
+            backing,
         }))
     }
 }
 
-/// What all points of one image share.
-struct Store {
+struct Qcow2Image {
+    chain: Chain,
     /// The name of the file, for errors.
     path: String,
     file: Arc<dyn Source>,
+    /// Where data clusters lie: the file itself, or an external data file.
+    data: Arc<dyn Source>,
     header: Header,
     backing: Option<Arc<dyn Source>>,
-}
-
-struct Qcow2Image {
-    chain: Chain,
-    store: Arc<Store>,
     /// Points[0] is the active state, points[n + 1] is snapshots[n].
     points: Vec<PointInfo>,
     snapshots: Vec<Snapshot>,
+    bitmaps: Vec<Bitmap>,
 }
 
 /// The points with unique ids: hostile or hand-made images may repeat one.
@@ -130,6 +138,49 @@ impl Qcow2Image {
             .checked_sub(1)
             .and_then(|index| self.snapshots.get(index)))
     }
+
+    /// The disk of `size` bytes that `l1` maps.
+    fn disk(&self, l1: L1, size: u64) -> Result<Mapped> {
+        let below = self.backing.clone().map(Below::whole);
+        self.mapped(l1, size, 0, size, below)
+    }
+
+    /// The `len` bytes of saved state behind the disk of `size` bytes that `l1` maps: QEMU keeps them from the first
+    /// L1 entry on that the disk does not need (`qcow2_vm_state_offset`).
+    fn saved_state(&self, l1: L1, size: u64, len: u64) -> Result<Mapped> {
+        let header = &self.header;
+        let shift = header.cluster_bits.saturating_add(header.l2_bits());
+        let start = header
+            .l1_entries_for(size)
+            .checked_mul(1_u64.checked_shl(shift).unwrap_or(u64::MAX))
+            .ok_or_else(|| Error::corrupt("the saved state lies beyond every limit"))?;
+        let end = start
+            .checked_add(len)
+            .ok_or_else(|| Error::corrupt("the saved state is larger than every limit"))?;
+        self.mapped(l1, end, start, len, None)
+    }
+
+    /// `len` bytes from `start` on of the `covered` bytes that `l1` must map.
+    fn mapped(
+        &self,
+        l1: L1,
+        covered: u64,
+        start: u64,
+        len: u64,
+        below: Option<Below>,
+    ) -> Result<Mapped> {
+        let header = &self.header;
+        header.check_l1(&*self.file, l1, covered, "the restore point")?;
+        let map = Map::load(self.file.clone(), header, l1)?;
+        Ok(Mapped::new(
+            self.path.clone(),
+            self.data.clone(),
+            len,
+            Box::new(move |offset, limit| map.locate(start.saturating_add(offset), limit)),
+            below,
+            header.compression,
+        ))
+    }
 }
 
 impl Image for Qcow2Image {
@@ -142,13 +193,18 @@ impl Image for Qcow2Image {
     }
 
     fn virtual_size(&self) -> u64 {
-        self.store.header.size
+        self.header.size
     }
 
     fn state(&self) -> State {
         State {
-            dirty: self.store.header.dirty,
+            dirty: self.header.dirty,
+            ..State::default()
         }
+    }
+
+    fn bitmaps(&self) -> &[Bitmap] {
+        &self.bitmaps
     }
 
     fn points(&self) -> &[PointInfo] {
@@ -158,12 +214,10 @@ impl Image for Qcow2Image {
     fn open_point(&self, id: &str) -> Result<Arc<dyn Source>> {
         let (l1, size) = match self.snapshot(id)? {
             Some(snapshot) => (snapshot.l1, snapshot.disk_size),
-            None => (self.store.header.l1, self.store.header.size),
+            None => (self.header.l1, self.header.size),
         };
-        let point = Point::disk(self.store.clone(), l1, size);
-        Ok(Arc::new(
-            point.map_err(|error| error.in_file(&self.store.path))?,
-        ))
+        let disk = self.disk(l1, size);
+        Ok(Arc::new(disk.map_err(|error| error.in_file(&self.path))?))
     }
 
     fn memory(&self, id: &str) -> Result<Option<Arc<dyn Source>>> {
@@ -175,9 +229,9 @@ impl Image for Qcow2Image {
                     memory,
                     ..
                 } = snapshot;
-                let point = Point::memory(self.store.clone(), *l1, *disk_size, *memory);
+                let state = self.saved_state(*l1, *disk_size, *memory);
                 Ok(Some(Arc::new(
-                    point.map_err(|error| error.in_file(&self.store.path))?,
+                    state.map_err(|error| error.in_file(&self.path))?,
                 )))
             }
             _ => Ok(None),

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
-use dormouse_block::Result;
+use dormouse_block::{HostFile, Result, Source};
 use dormouse_disk::{FormatName, Image, LibraryGate, OpenOptions};
 
 /// A small deterministic generator (xorshift64*), so that every run sees the same disks.
@@ -60,6 +60,92 @@ pub fn open(path: &Path, format: Option<FormatName>) -> Result<Box<dyn Image>> {
 
 pub fn image(path: &Path) -> Box<dyn Image> {
     open(path, None).unwrap_or_else(|error| panic!("{}", error.with_causes()))
+}
+
+/// Reads all of `source` in pieces of odd sizes and places, and compares it with the raw file.
+pub fn assert_same(source: &dyn Source, raw: &Path, what: &str) {
+    let expected = std::fs::read(raw).unwrap();
+    // qemu-img rounds a disk up to whole sectors; the rest is zeroes.
+    let len = usize::try_from(source.len()).unwrap();
+    assert!(expected.len() >= len, "{what}: {} < {len}", expected.len());
+    let mut read = vec![0xaa; len];
+    source
+        .read_exact_at(0, &mut read)
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    if let Some(at) = read.iter().zip(&expected).position(|(a, b)| a != b) {
+        panic!("{what}: differs at byte {at}");
+    }
+    let mut random = Random(7);
+    for _ in 0..200 {
+        let from = random.below(source.len());
+        let part = random.below((source.len() - from).min(300_000)) + 1;
+        let mut buf = vec![0x55; usize::try_from(part).unwrap()];
+        source.read_exact_at(from, &mut buf).unwrap();
+        let start = usize::try_from(from).unwrap();
+        assert_eq!(
+            buf,
+            expected[start..start + buf.len()],
+            "{what}: {from}+{part}"
+        );
+    }
+    // Outside of what next_data names there are only zeroes, and it always goes on.
+    let mut at = 0;
+    while let Some(range) = source.next_data(at).unwrap() {
+        assert!(
+            range.start >= at && range.end > range.start && range.end <= source.len(),
+            "{what}"
+        );
+        let gap = usize::try_from(at).unwrap()..usize::try_from(range.start).unwrap();
+        assert!(
+            expected[gap].iter().all(|byte| *byte == 0),
+            "{what}: data in a hole"
+        );
+        at = range.end;
+    }
+    let gap = usize::try_from(at).unwrap()..len;
+    assert!(
+        expected[gap].iter().all(|byte| *byte == 0),
+        "{what}: data in the last hole"
+    );
+}
+
+/// Compares `source` with the raw file, wherever either of them may hold data: disks of a hundred GiB are mostly holes.
+pub fn assert_sparse(source: &dyn Source, raw: &Path, what: &str) {
+    let raw = HostFile::open(raw).unwrap();
+    // QEMU rounds a disk up to whole sectors, and takes some VHDs for smaller than they say.
+    let len = source.len().min(raw.len());
+    assert!(source.len().abs_diff(raw.len()) < 1 << 20, "{what}: {len}");
+    let (mut ours, mut theirs) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    for map in [source, &raw as &dyn Source] {
+        let mut at = 0;
+        while let Some(range) = map.next_data(at).unwrap() {
+            assert!(range.start >= at && range.end > range.start, "{what}");
+            let mut from = range.start;
+            let end = range.end.min(len);
+            while from < end {
+                let part = usize::try_from((end - from).min(1 << 20)).unwrap();
+                source
+                    .read_exact_at(from, &mut ours[..part])
+                    .unwrap_or_else(|error| panic!("{what}: {}", error.with_causes()));
+                raw.read_exact_at(from, &mut theirs[..part]).unwrap();
+                if let Some(at) = ours[..part]
+                    .iter()
+                    .zip(&theirs[..part])
+                    .position(|(a, b)| a != b)
+                {
+                    panic!(
+                        "{what}: differs at byte {}",
+                        from + u64::try_from(at).unwrap()
+                    );
+                }
+                from += u64::try_from(part).unwrap();
+            }
+            at = range.end;
+            if at >= len {
+                break;
+            }
+        }
+    }
 }
 
 /// A raw disk of `len` bytes with text-like, random, constant and empty stretches.

@@ -1,30 +1,40 @@
-//! Compressed clusters.
+//! Compressed units: clusters of qcow and qcow2, grains of VMDK.
 
 use dormouse_block::{Error, Result};
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::zstd_safe::{self, DCtx};
 
-use super::header::Compression;
+/// How the compressed units of an image are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    /// Raw deflate.
+    Deflate,
+    /// Deflate between a zlib header and a checksum.
+    Zlib,
+    /// A zstd frame.
+    Zstd,
+}
 
-/// A decoder with its state, so that one serves all clusters of a point.
-pub(super) enum Decoder {
-    Zlib(Decompress),
+/// A decoder with its state, so that one serves all units of a disk.
+pub(crate) enum Decoder {
+    Deflate(Decompress, bool),
     Zstd(DCtx<'static>),
 }
 
 impl Decoder {
-    pub(super) fn new(compression: Compression) -> Self {
+    pub(crate) fn new(compression: Compression) -> Self {
         match compression {
-            Compression::Zlib => Self::Zlib(Decompress::new(false)),
+            Compression::Deflate => Self::Deflate(Decompress::new(false), false),
+            Compression::Zlib => Self::Deflate(Decompress::new(true), true),
             Compression::Zstd => Self::Zstd(DCtx::create()),
         }
     }
 
     /// Fills `out` from `packed`. Bytes behind the end of the compressed data (up to the next sector) are ignored.
-    pub(super) fn decode(&mut self, packed: &[u8], out: &mut [u8]) -> Result<()> {
+    pub(crate) fn decode(&mut self, packed: &[u8], out: &mut [u8]) -> Result<()> {
         match self {
-            Self::Zlib(inflate) => {
-                inflate.reset(false);
+            Self::Deflate(inflate, header) => {
+                inflate.reset(*header);
                 match inflate.decompress(packed, out, FlushDecompress::Finish) {
                     // Full before the end of the stream is well: the last block may end with nothing.
                     Ok(Status::StreamEnd | Status::BufError | Status::Ok)
@@ -42,7 +52,6 @@ impl Decoder {
         }
     }
 }
-
 /// Frames until `out` is full. One call decodes one frame into the whole cluster, so no window is ever allocated,
 /// whatever its header asks for.
 fn decode_zstd(context: &mut DCtx<'static>, packed: &[u8], out: &mut [u8]) -> Result<()> {
