@@ -19,6 +19,7 @@ mod ldconfig;
 mod make;
 mod mode;
 mod name;
+mod openssl;
 mod perl;
 mod process;
 mod python;
@@ -99,6 +100,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("mv", copy::mv),
     ("mysqladmin", process::no_server),
     ("nice", xargs::nice),
+    ("openssl", openssl::openssl),
     ("perl", perl::perl),
     ("pgrep", process::no_process),
     ("pidof", process::no_process),
