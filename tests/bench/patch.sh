@@ -3,8 +3,9 @@
 #
 #   patch.sh GUESTS-DIR RESULTS-DIR
 #
-# Prints key=value lines: the medians in seconds, their ratio, the bytes that the packages unpack to, the bytes that
-# each result takes, and the ratio of Dormouse's to the payload. DORMOUSE names the program (target/release/dormouse).
+# Prints key=value lines: the medians in seconds, their ratio, what plain decompression of the packages on all processors
+# takes, the bytes that the packages unpack to, the bytes that each result takes, and the ratio of Dormouse's to the
+# payload, and how many packages Dormouse configured. DORMOUSE names the program (target/release/dormouse).
 # Needs what prepare.sh needs.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
@@ -21,6 +22,13 @@ image="$folder/server-40.qcow2" mirror="$folder/server-mirror" pending="$folder/
 scratch=$(mktemp -d "$folder/patch.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
+# Plain decompression: every data archive, as many at a time as there are processors.
+cat >"$scratch/decompress" <<END
+#!/bin/sh
+cut -f5 "$pending" | xargs -P "$(nproc)" -I{} sh -c 'dpkg-deb --fsys-tarfile "$mirror/{}" >/dev/null'
+END
+chmod +x "$scratch/decompress"
+
 # Each run begins with nothing: no state, no unpacked payloads, no result. Both results lie beside the base, which
 # an overlay may name.
 hyperfine --shell=none --warmup 1 --runs 3 --export-json "$results/patch.json" --style none \
@@ -28,16 +36,24 @@ hyperfine --shell=none --warmup 1 --runs 3 --export-json "$results/patch.json" -
   --command-name dpkg "$guests/chroot-dpkg.sh $image $mirror $pending $scratch/dpkg.qcow2" \
   --prepare "rm -rf $scratch/dormouse.qcow2 $scratch/state" \
   --command-name dormouse "$dormouse patch $image --baseline debian-security --repo $mirror \
-    --keyring $mirror/keyring.gpg --state $scratch/state --output $scratch/dormouse.qcow2 --no-progress" >/dev/null
+    --keyring $mirror/keyring.gpg --state $scratch/state --output $scratch/dormouse.qcow2 --no-progress --format json" \
+  --prepare true --command-name decompress "$scratch/decompress" >/dev/null
 
 payload=0
 while IFS=$'\t' read -r _ _ _ _ file _; do
   payload=$((payload + $(dpkg-deb --fsys-tarfile "$mirror/$file" | wc -c)))
 done <"$pending"
 allocated() { echo $(($(stat -c '%b * %B' "$1"))); }
-jq -r --argjson payload "$payload" --argjson dpkg "$(allocated "$scratch/dpkg.qcow2")" \
+# One more, outside the clock, to say what was done.
+rm -rf "$scratch/dormouse.qcow2" "$scratch/state"
+"$dormouse" patch "$image" --baseline debian-security --repo "$mirror" --keyring "$mirror/keyring.gpg" \
+  --state "$scratch/state" --output "$scratch/dormouse.qcow2" --no-progress --format json >"$scratch/facts.json"
+configured=$(jq '[.injection.packages[] | select(.configured.is == "done")] | length' "$scratch/facts.json")
+jq -r --argjson configured "$configured" --argjson payload "$payload" --argjson dpkg "$(allocated "$scratch/dpkg.qcow2")" \
   --argjson dormouse "$(allocated "$scratch/dormouse.qcow2")" --argjson packages "$(wc -l <"$pending")" '
   (.results | map({ (.command): .median }) | add) as $m |
   "packages=\($packages)", "dpkg_seconds=\($m.dpkg)", "dormouse_seconds=\($m.dormouse)",
-  "ratio=\($m.dormouse / $m.dpkg)", "payload_bytes=\($payload)", "dpkg_bytes=\($dpkg)",
+  "configured=\($configured)",
+  "ratio=\($m.dormouse / $m.dpkg)", "decompress_seconds=\($m.decompress)",
+  "decompress_ratio=\($m.dormouse / $m.decompress)", "payload_bytes=\($payload)", "dpkg_bytes=\($dpkg)",
   "dormouse_bytes=\($dormouse)", "written_ratio=\($dormouse / $payload)"' "$results/patch.json"
