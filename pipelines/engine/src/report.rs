@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use dormouse_block::{Digest, Gap, Locator, Result};
 use dormouse_disk::PointInfo;
-use dormouse_evidence::{MachineReport, PointReport, ReportFinding, RunReport};
+use dormouse_evidence::{MachineReport, PointReport, ReportFinding, ReportLeft, RunReport};
 use dormouse_policy::{Assessment, Finding, Rule, Verdict};
 
 use crate::attest::Attestation;
-use crate::change::{Decision, Done, Verified};
+use crate::change::{Action, Decision, Done, Verified};
 use crate::{Database, FindingRow, Inspection, Machine, PackageRow, PointRow};
 
 /// All that is known of a restore point.
@@ -121,6 +121,23 @@ impl PointResult {
         }
     }
 
+    fn left(&self) -> Vec<ReportLeft> {
+        let Some(Action::Patched { injection, .. }) = self.done.as_ref().map(|done| &done.action)
+        else {
+            return Vec::new();
+        };
+        let left = injection.left().into_iter();
+        left.map(|(what, why)| ReportLeft { what, why }).collect()
+    }
+
+    fn first_boot(&self) -> Option<String> {
+        let systems = self.inspection.iter().flat_map(|one| &one.systems);
+        systems
+            .filter_map(|system| system.first_boot.as_ref())
+            .map(ToString::to_string)
+            .next()
+    }
+
     fn report(&self) -> PointReport {
         let mut outputs = BTreeMap::new();
         for (what, output) in self.done.iter().flat_map(|done| &done.outputs) {
@@ -140,6 +157,8 @@ impl PointResult {
             verdict: self.verdict().as_str().to_owned(),
             after: self.after().map(|verdict| verdict.as_str().to_owned()),
             action: self.action(),
+            left: self.left(),
+            first_boot: self.first_boot(),
             outputs,
             findings: self
                 .findings()

@@ -28,7 +28,7 @@ mod statement;
 pub use envelope::{Envelope, Signature, Signer, Verified, verify};
 pub use key::{PublicKey, SigningKey};
 pub use report::{
-    MachineReport, PointReport, REPORT_FORMATS, ReportFinding, ReportFormat, ReportGap, RunReport,
-    Totals, report_format,
+    MachineReport, PointReport, REPORT_FORMATS, ReportFinding, ReportFormat, ReportGap, ReportLeft,
+    RunReport, Totals, report_format,
 };
 pub use statement::{Mismatch, Statement, Subject, SubjectDigest};

@@ -66,6 +66,34 @@ impl Injection {
         }
     }
 
+    /// What is left for the first boot, and why: packages and triggers.
+    #[must_use]
+    pub fn left(&self) -> Vec<(String, String)> {
+        let why = |outcome: &Configuring| match outcome {
+            Configuring::Left { why, .. } => Some(why.clone()),
+            Configuring::Done => None,
+        };
+        let packages = self.packages.iter().filter_map(|package| {
+            let why = match (&package.decision, &package.configured) {
+                (Decision::Defer { why, .. }, _) => Some(why.clone()),
+                (_, Some(outcome)) => why(outcome),
+                _ => None,
+            };
+            Some((format!("{} {}", package.name, package.version), why?))
+        });
+        let others = self.others.iter().filter_map(|one| {
+            Some((
+                format!("{} {}", one.package, one.version),
+                why(&one.outcome)?,
+            ))
+        });
+        let triggers = self
+            .triggers
+            .iter()
+            .filter_map(|one| Some((format!("triggers of {}", one.package), why(&one.outcome)?)));
+        packages.chain(others).chain(triggers).collect()
+    }
+
     /// Every call of a maintainer script, in the order of the packages, those of triggers last.
     pub fn scripts(&self) -> impl Iterator<Item = &ScriptRun> {
         let packages = self.packages.iter().flat_map(|package| &package.scripts);

@@ -34,7 +34,7 @@ impl ReportFormat for Html {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{MachineReport, PointReport, ReportFinding, Totals};
+    use crate::report::{MachineReport, PointReport, ReportFinding, ReportLeft, Totals};
 
     #[test]
     fn what_a_guest_named_cannot_leave_its_place() {
@@ -60,6 +60,11 @@ mod tests {
                     verdict: "non-compliant".into(),
                     after: None,
                     action: "patched".into(),
+                    left: vec![ReportLeft {
+                        what: "<b>grub".into(),
+                        why: "<b>no".into(),
+                    }],
+                    first_boot: Some("<b>done".into()),
                     outputs: [("evidence".to_owned(), "evidence/a.json".to_owned())].into(),
                     findings: vec![ReportFinding {
                         package: "openssl".into(),
@@ -77,7 +82,9 @@ mod tests {
         let page = String::from_utf8(Html.render(&report).unwrap()).unwrap();
         assert!(page.contains("&lt;script&gt;"));
         assert!(page.contains("judged as of 2026-01-01T00:00:00Z"));
-        for hostile in ["<script", "<img", "<i>", "\u{202e}"] {
+        for hostile in [
+            "<script", "<img", "<i>", "<b>grub", "<b>no", "<b>done", "\u{202e}",
+        ] {
             assert!(!page.contains(hostile), "{hostile:?} is in the page");
         }
     }

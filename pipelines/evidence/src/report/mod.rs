@@ -91,12 +91,28 @@ pub struct PointReport {
     pub after: Option<String>,
     /// What was done: `nothing to do`, `patched`, `catch-up plan`, or why nothing could be done.
     pub action: String,
+    /// What an injection left for the machine's first boot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<ReportLeft>,
+    /// What the machine says of its first boot after an earlier injection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_boot: Option<String>,
     /// Files that this run wrote for it, by what they are, as paths within the results.
     pub outputs: BTreeMap<String, String>,
     /// What the baseline found.
     pub findings: Vec<ReportFinding>,
     /// What could not be read or judged.
     pub gaps: Vec<ReportGap>,
+}
+
+/// Something that an injection left for the first boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ReportLeft {
+    /// What, such as `bind9 1:9.18.1-1`.
+    pub what: String,
+    /// Why, in one clause.
+    pub why: String,
 }
 
 /// One finding of a point.
