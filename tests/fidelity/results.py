@@ -9,7 +9,9 @@ import json
 import os
 import re
 import sys
-import tomllib
+
+sys.dont_write_bytecode = True
+import compare  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Whose scripts make what the firmware or the boot loader starts: left to the guest's own tools.
@@ -52,8 +54,22 @@ def reason_of(run):
     return reason.get("command") or reason.get("reason", ""), f"{reason.get('why', '')}{where}"
 
 
+def judged(comparison, rules):
+    """A comparison under the list as it is now, which may have grown since it was made."""
+    tally = {rule.name: 0 for rule in rules}
+    for one in comparison["differences"]:
+        if "allowed" not in one:
+            rule = next((rule for rule in rules if not rule.ignoring and rule.covers(one, None)), None)
+            if rule is not None:
+                one["allowed"] = rule.name
+        if "allowed" in one:
+            tally[one["allowed"]] = tally.get(one["allowed"], 0) + 1
+    comparison["allowed"] = tally
+    return comparison
+
+
 class Release:
-    def __init__(self, folder, name):
+    def __init__(self, folder, name, rules):
         self.name = name
         path = os.path.join(folder, name)
         self.facts = load(path, "facts.json")
@@ -61,8 +77,8 @@ class Release:
         document = load(path, "patched.json")
         self.injection = document["injection"]
         self.seconds = self.facts["milliseconds"] / 1000
-        self.offline = load(path, "offline.json")
-        self.final = load(path, "final.json")
+        self.offline = judged(load(path, "offline.json"), rules)
+        self.final = judged(load(path, "final.json"), rules)
         self.owners = load(path, "owners.json")
         self.states = {row[0]: row[2] for row in rows(path, "patched.states")}
         self.versions = {name: {row[0]: row[1] for row in rows(path, f"{name}.states")} for name in ("dpkg", "configured")}
@@ -182,7 +198,7 @@ def show(releases, rules):
     yield ""
     yield from table(
         ["name"] + [release.name for release in releases] + ["reason"],
-        [[rule["name"]] + [release.final["allowed"].get(rule["name"], 0) for release in releases] + [rule["reason"]] for rule in rules],
+        [[rule.name] + [release.final["allowed"][rule.name] for release in releases] + [rule.reason] for rule in rules],
     )
     for release in releases:
         yield ""
@@ -267,9 +283,8 @@ def main():
         boots = [(name, read_boot(arguments.folder, name) or {}) for name in arguments.releases]
         print("\n".join(show_boot(boots)))
         return 0
-    releases = [Release(arguments.folder, name) for name in arguments.releases]
-    with open(os.path.join(HERE, "allowed.toml"), "rb") as source:
-        rules = tomllib.load(source)["allowed"]
+    rules = compare.read_rules(os.path.join(HERE, "allowed.toml"))
+    releases = [Release(arguments.folder, name, rules) for name in arguments.releases]
     print("\n".join(show(releases, rules)))
     bad = [
         release.name
