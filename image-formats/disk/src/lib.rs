@@ -5,8 +5,13 @@
 //! Formats stand in the static table [`FORMATS`]; those that are known by their magic but not read are refused by
 //! name, never taken for a raw disk.
 //!
-//! Limits: chains of at most [`MAX_CHAIN`] files; an L1 table of at most 32 MiB and a snapshot table of at most
-//! 16 MiB per qcow2 file; beside an open point's L1 table, at most 8 MiB of cached tables and decoded clusters.
+//! A format whose image is a map of blocks only says where each stretch of the disk is; reading, layers and compressed
+//! units are the same for all. Layers resolve alike too: names through the gate, and the parent must have the
+//! identifier that the layer was made on, where the format keeps one.
+//!
+//! Limits: chains of at most [`MAX_CHAIN`] files, disks in at most [`MAX_PARTS`] extents; an L1 table of at most 32 MiB
+//! and a snapshot table of at most 16 MiB per qcow2 file; a VHDX log of at most 16 MiB; beside an open point's L1 table,
+//! at most 8 MiB of cached tables and decoded clusters for each file of the chain.
 //!
 //! ```no_run
 //! use dormouse_disk::{LibraryGate, OpenOptions, open};
@@ -57,3 +62,4 @@ pub use gate::{DenyAll, Gate, LibraryGate, Reference, Role};
 pub use image::{ACTIVE, Bitmap, Chain, ChainFile, Image, PointInfo, PointKind, State, Timestamp};
 pub use lock::{Owner, ReadLock};
 pub use open::{MAX_CHAIN, MAX_NEIGHBOURS, MAX_PARTS, OpenFile, OpenOptions, Opener, open};
+pub use vmdk::extents_named;

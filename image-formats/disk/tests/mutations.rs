@@ -16,8 +16,8 @@ use dormouse_disk::FormatName;
 use oracle::{Random, open, output, run, scatter, seed_raw};
 
 /// Opens whatever `bytes` are and reads here and there; only panics and hangs are failures.
-fn exercise(path: &Path, random: &mut Random) -> bool {
-    let Ok(opened) = open(path, Some(FormatName::QCOW2)) else {
+fn exercise(path: &Path, format: FormatName, random: &mut Random) -> bool {
+    let Ok(opened) = open(path, Some(format)) else {
         return false;
     };
     for point in opened.points() {
@@ -133,13 +133,56 @@ fn mutated_images_never_panic_and_never_hang() {
         let mut bytes = bytes.clone();
         mutate(&mut bytes, *cluster, &mut random);
         std::fs::write(&victim, &bytes).unwrap();
-        opened += u64::from(exercise(&victim, &mut random));
+        opened += u64::from(exercise(&victim, FormatName::QCOW2, &mut random));
     }
     // Mutations that only ever break the header would test nothing behind it.
     assert!(
         opened > u64::try_from(runs).unwrap() / 4,
         "only {opened} of {runs} were opened"
     );
+}
+
+/// The same for every other format, as QEMU writes it.
+#[test]
+fn mutated_images_of_other_formats_never_panic_and_never_hang() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = std::env::var("DORMOUSE_FUZZ_RUNS").map_or(300, |runs| runs.parse().unwrap());
+    let seed = folder.path().join("seed.raw");
+    seed_raw(&seed, 3 << 20, 4);
+    let mut random = Random(0x00d0_4302);
+    for (name, qemu, options, grid) in [
+        ("a.vmdk", "vmdk", "subformat=monolithicSparse", 512),
+        ("b.vmdk", "vmdk", "subformat=streamOptimized", 512),
+        ("a.vhd", "vpc", "subformat=dynamic,force_size=on", 512),
+        ("b.vhd", "vpc", "subformat=fixed,force_size=on", 512),
+        ("a.vhdx", "vhdx", "block_size=1M", 65536),
+        ("a.vdi", "vdi", "static=off", 512),
+        ("a.qcow", "qcow", "size=3M", 4096),
+    ] {
+        let path = folder.path().join(name);
+        run(
+            "qemu-img",
+            &[
+                "convert",
+                "-O",
+                qemu,
+                "-o",
+                options,
+                seed.to_str().unwrap(),
+                path.to_str().unwrap(),
+            ],
+        );
+        let sound = std::fs::read(&path).unwrap();
+        let format = FormatName::parse(qemu).unwrap();
+        let mut opened = 0;
+        for _ in 0..runs {
+            let mut bytes = sound.clone();
+            mutate(&mut bytes, grid, &mut random);
+            std::fs::write(&path, &bytes).unwrap();
+            opened += u64::from(exercise(&path, format, &mut random));
+        }
+        assert!(opened > 0, "{name}: none of {runs} was opened");
+    }
 }
 
 #[test]

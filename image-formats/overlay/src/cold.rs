@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dormouse_block::{Error, Result, Source};
-use dormouse_disk::{ChainFile, Image, PointInfo, PointKind, ReadLock};
+use dormouse_disk::{ChainFile, FormatName, Image, PointInfo, PointKind, ReadLock, Role};
 use dormouse_volume::{DiskInput, VolumeMap, identify, volumes};
 
 /// What is known of the machine beside the image itself. The default knows of nothing.
@@ -61,6 +61,8 @@ pub struct ColdDisk {
     point: PointInfo,
     files: Vec<ChainFile>,
     volumes: VolumeMap,
+    /// A log that waits to be written through; what reads the disk must know how to read that.
+    dirty: bool,
     _locks: Vec<ReadLock>,
 }
 
@@ -116,6 +118,7 @@ impl ColdDisk {
             point,
             files: image.files().to_vec(),
             volumes: map,
+            dirty: image.state().dirty,
             _locks: locks,
         })
     }
@@ -142,6 +145,25 @@ impl ColdDisk {
     #[must_use]
     pub fn volumes(&self) -> &VolumeMap {
         &self.volumes
+    }
+
+    /// Why QEMU could not read the disk below a layer over it, though we can.
+    pub(crate) fn unreadable_below(&self) -> Option<String> {
+        let format = self.files.first()?.format;
+        let layered = self
+            .files
+            .iter()
+            .skip(1)
+            .any(|file| file.role == Role::Backing);
+        match format {
+            FormatName::VHD | FormatName::VHDX | FormatName::VDI if layered => {
+                Some(format!("QEMU reads no {format} that is a layer itself"))
+            }
+            FormatName::VHDX if self.dirty => {
+                Some("QEMU reads no VHDX whose log was not written through".to_owned())
+            }
+            _ => None,
+        }
     }
 
     /// Whether a new layer over it can name the image file as its backing file: only the active state can be named so.

@@ -128,11 +128,18 @@ impl Overlay {
     /// Begins a new layer over `cold`, to be published as `target`.
     ///
     /// # Errors
-    /// `Unsupported` when an internal snapshot is to be named as a backing file, `Denied` when the target (or a partial
+    /// `Unsupported` when an internal snapshot, or a base that QEMU cannot read, is to be named as a backing file, `Denied` when the target (or a partial
     /// file for it) exists, `Limit` when the disk is larger than qcow2 can map, `Io` when the host cannot create it.
     pub fn create(cold: ColdDisk, target: &Path, options: &OverlayOptions) -> Result<Self> {
         let backing = match options.output {
-            Output::Overlay if cold.is_active() => Some(backing_of(&cold, target)?),
+            Output::Overlay if cold.is_active() => {
+                if let Some(why) = cold.unreadable_below() {
+                    return Err(Error::unsupported(format!(
+                        "{why}, so no machine could start from an overlay on it; a whole image can be written"
+                    )));
+                }
+                Some(backing_of(&cold, target)?)
+            }
             Output::Overlay => {
                 return Err(Error::unsupported(format!(
                     "restore point {} lies inside its image, so no layer can name it as its backing file; a standalone \

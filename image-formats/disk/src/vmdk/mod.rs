@@ -9,9 +9,12 @@ mod descriptor;
 mod sesparse;
 mod sparse;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dormouse_block::{Error, Result, Source, read_vec_at};
+use dormouse_block::{Error, HostFile, Result, Source, read_vec_at};
 
 use self::descriptor::{Descriptor, ExtentLine, Kind, MAX_DESCRIPTOR};
 use crate::decoder::Compression;
@@ -115,6 +118,31 @@ fn is_descriptor(probe: &Probe<'_>) -> bool {
                 .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
                 .find(|line| !line.starts_with(b"#") && !line.is_empty())
                 .is_some_and(|line| line.starts_with(b"version=")))
+}
+
+/// The files in which the VMDK described by `path` keeps its extents, if it is such a description: they are parts of one
+/// disk, and no disks by themselves. What cannot be read names none.
+#[must_use]
+pub fn extents_named(path: &Path) -> Vec<PathBuf> {
+    let read = || -> Result<Vec<PathBuf>> {
+        let file = HostFile::open(path)?;
+        if file.len() > MAX_DESCRIPTOR {
+            return Ok(Vec::new());
+        }
+        let len = usize::try_from(file.len()).unwrap_or(0);
+        let text = read_vec_at(&file, 0, len)?;
+        if !text.starts_with(b"#") {
+            return Ok(Vec::new());
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Ok(Descriptor::parse(&text)?
+            .extents
+            .iter()
+            .filter_map(|line| line.file.as_deref())
+            .map(|name| folder.join(OsStr::from_bytes(name)))
+            .collect())
+    };
+    read().unwrap_or_default()
 }
 
 fn alone() -> Error {
