@@ -125,6 +125,28 @@ pub(crate) struct Global {
         help_heading = "Judging"
     )]
     pub(crate) keyring: Option<PathBuf>,
+    /// What is judged and upgraded, instead of all that the baseline demands: `all` that has a newer version, what the
+    /// suites for `security` updates have, what mends a CVE, or a binary or source PACKAGE, with what each needs
+    #[arg(
+        long,
+        global = true,
+        value_name = "security|all|CVE|PACKAGE",
+        env = "DORMOUSE_ONLY",
+        value_delimiter = ',',
+        help_heading = "Judging"
+    )]
+    pub(crate) only: Vec<dormouse_policy::Scope>,
+    /// A local advisory feed, or a folder of them: the Debian tracker's JSON, its DSA and DLA lists, CISA's catalogue of
+    /// exploited vulnerabilities, EPSS scores
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE|DIR",
+        env = "DORMOUSE_FEED",
+        value_delimiter = ':',
+        help_heading = "Judging"
+    )]
+    pub(crate) feed: Vec<PathBuf>,
     /// Judge as of this instant (RFC 3339); the start of the run unless said
     #[arg(
         long,
@@ -337,6 +359,9 @@ pub(crate) struct Query {
     /// Restore points that have this package
     #[arg(long, group = "question", value_name = "NAME")]
     pub(crate) package: Option<String>,
+    /// Restore points with findings that mend this CVE
+    #[arg(long, group = "question", value_name = "CVE")]
+    pub(crate) cve: Option<String>,
     /// Restore points with findings for this package
     #[arg(long, group = "question", value_name = "NAME")]
     pub(crate) finding: Option<String>,

@@ -28,6 +28,8 @@ struct File {
     baseline: Option<String>,
     repo: Option<Vec<PathBuf>>,
     keyring: Option<PathBuf>,
+    only: Option<Vec<dormouse_policy::Scope>>,
+    feed: Option<Vec<PathBuf>>,
     as_of: Option<Timestamp>,
     fail_on: Option<FailOn>,
     state: Option<PathBuf>,
@@ -188,6 +190,8 @@ fn merge(global: &mut Global, file: File) -> anyhow::Result<()> {
     fill(&mut global.key, file.key);
     fill_list(&mut global.allow_backing, file.allow_backing);
     fill_list(&mut global.repo, file.repo);
+    fill_list(&mut global.only, file.only);
+    fill_list(&mut global.feed, file.feed);
     global.quiet |= file.quiet.unwrap_or_default();
     global.no_progress |= file.no_progress.unwrap_or_default();
     if global.exit_code.is_empty() {

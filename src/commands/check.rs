@@ -1,6 +1,6 @@
 //! `dormouse check`.
 
-use dormouse_policy::Assessment;
+use dormouse_policy::{Assessment, Finding};
 use serde::Serialize;
 
 use super::inspect::inspections;
@@ -100,7 +100,14 @@ fn draw(answer: &Answer<'_>, assessments: &[Assessment]) -> String {
         ]);
     }
     out.push_str(&table.text());
-    let mut findings = answer.table(&["Machine", "Package", "Installed", "Wanted", "Why"]);
+    let mut findings = answer.table(&[
+        "Machine",
+        "Package",
+        "Installed",
+        "Wanted",
+        "Why",
+        "CVEs",
+    ]);
     let mut any = false;
     for assessment in assessments {
         for finding in &assessment.findings {
@@ -116,6 +123,7 @@ fn draw(answer: &Answer<'_>, assessments: &[Assessment]) -> String {
                 finding.installed.as_deref().unwrap_or("-"),
                 finding.wanted.as_deref().unwrap_or("-"),
                 &format!("{}{waived}", finding.why),
+                &cves(finding),
             ]);
         }
     }
@@ -124,4 +132,18 @@ fn draw(answer: &Answer<'_>, assessments: &[Assessment]) -> String {
         out.push_str(&findings.text());
     }
     out
+}
+
+/// The CVEs of a finding, those known to be exploited first.
+fn cves(finding: &Finding) -> String {
+    let mut cves: Vec<_> = finding.cves.iter().collect();
+    cves.sort_by_key(|cve| !cve.exploited);
+    let names: Vec<String> = cves
+        .into_iter()
+        .map(|cve| {
+            let exploited = if cve.exploited { " (exploited)" } else { "" };
+            format!("{}{exploited}", cve.id)
+        })
+        .collect();
+    names.join(" ")
 }

@@ -22,6 +22,10 @@ pub(crate) fn standard(settings: &Settings) -> anyhow::Result<Standard> {
         baseline,
         repositories: settings.global.repo.clone(),
         keyring: settings.global.keyring.clone(),
+        only: settings.global.only.iter().cloned().collect(),
+        feeds: settings.global.feed.clone(),
+        // Without a place for the state every index is read anew.
+        cache: settings.state().ok().map(|state| state.join("index")),
         as_of: settings.as_of(),
     })?)
 }

@@ -34,6 +34,14 @@ pub(crate) fn run(arguments: &Query, settings: &Settings) -> anyhow::Result<Exit
             ),
             Some(name),
         )
+    } else if let Some(name) = &arguments.cve {
+        (
+            format!(
+                "select machine, point, package, cve, advisory, installed, wanted, urgency, exploited, epss from cves
+                 where run = {NEWEST} and cve = upper(?1) order by machine, point, package"
+            ),
+            Some(name),
+        )
     } else if let Some(name) = &arguments.finding {
         (
             format!(

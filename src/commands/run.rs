@@ -40,6 +40,8 @@ pub(crate) fn run(arguments: &Run, settings: &Settings) -> anyhow::Result<Exit> 
         repositories: settings.global.repo.clone(),
         keyring: settings.global.keyring.clone(),
         baseline: settings.global.baseline.clone(),
+        only: settings.global.only.iter().cloned().collect(),
+        feeds: settings.global.feed.clone(),
         allow_backing: settings.global.allow_backing.clone(),
         as_of: settings.global.as_of,
         now: now(),

@@ -10,6 +10,12 @@ use crate::release::is_relative_path;
 
 /// Folders below `dists/` looked into for suites: `bookworm`, `bookworm/updates`, and one more.
 const MAX_DEPTH: usize = 3;
+/// Folders of a repository without `dists/` looked into for flat suites.
+const MAX_FLAT_DEPTH: usize = 2;
+/// What a suite's place is known by.
+const SIGNED: [&str; 2] = ["InRelease", "Release"];
+/// What a folder of packages that nobody signed is known by.
+pub(crate) const INDICES: [&str; 4] = ["Packages", "Packages.zst", "Packages.gz", "Packages.xz"];
 /// Entries of `dists/` and the folders below it looked at.
 const MAX_ENTRIES: usize = 100_000;
 
@@ -19,11 +25,41 @@ pub(crate) struct Folder {
     root: PathBuf,
 }
 
-/// One place below `dists/` where a signed file may be.
+/// How a suite lies in its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Layout {
+    /// Below `dists/`, with components and architectures.
+    Components,
+    /// One folder with one index (`deb ./` in sources.list(5)).
+    Flat,
+}
+
+/// One place where a signed file may be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SuiteFolder {
-    /// Relative to `dists/`.
-    pub(crate) name: String,
+pub(crate) struct Place {
+    /// The folder, relative to the repository's; empty for that itself.
+    folder: String,
+    pub(crate) layout: Layout,
+}
+
+impl Place {
+    /// A file of the place, relative to the repository's folder.
+    pub(crate) fn path(&self, file: &str) -> String {
+        if self.folder.is_empty() {
+            file.to_owned()
+        } else {
+            format!("{}/{file}", self.folder)
+        }
+    }
+
+    /// The suite's folder below `dists/`; of a flat one its folder, `.` for the repository's own.
+    pub(crate) fn name(&self) -> &str {
+        match (self.layout, self.folder.as_str()) {
+            (Layout::Components, folder) => folder.strip_prefix("dists/").unwrap_or(folder),
+            (Layout::Flat, "") => ".",
+            (Layout::Flat, folder) => folder,
+        }
+    }
 }
 
 impl Folder {
@@ -76,39 +112,70 @@ impl Folder {
         read_vec_at(&file, 0, len).map(Some)
     }
 
-    /// The folders below `dists/` that hold an `InRelease` or `Release` file, in the order of their names, each once
-    /// whatever links lead to it.
-    pub(crate) fn suites(&self) -> Result<Vec<SuiteFolder>> {
-        let dists = self.root.join("dists");
-        let mut found = Vec::new();
+    /// The name of the folder, by which a user speaks of it.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.root.file_name()?.to_str()
+    }
+
+    /// The places that hold an `InRelease` or `Release` file, in the order of their names, each once whatever links
+    /// lead to it: below `dists/`, or the repository's own folder, or, where there are neither, the folders in it.
+    /// A folder that has nothing but an index is one place.
+    pub(crate) fn places(&self) -> Result<Vec<Place>> {
         let mut left = MAX_ENTRIES;
-        self.walk(&dists, "", MAX_DEPTH, &mut left, &mut found)?;
+        let mut found = Vec::new();
+        self.walk(
+            "dists",
+            MAX_DEPTH,
+            Layout::Components,
+            &mut left,
+            &mut found,
+        )?;
+        if self.holds("", &SIGNED) {
+            found.push(Place {
+                folder: String::new(),
+                layout: Layout::Flat,
+            });
+        }
+        if found.is_empty() {
+            self.walk("", MAX_FLAT_DEPTH, Layout::Flat, &mut left, &mut found)?;
+        }
+        if found.is_empty() && self.holds("", &INDICES) {
+            found.push(Place {
+                folder: String::new(),
+                layout: Layout::Flat,
+            });
+        }
         found.sort();
+        found.dedup();
         Ok(found)
+    }
+
+    fn holds(&self, folder: &str, files: &[&str]) -> bool {
+        let folder = self.root.join(folder);
+        files.iter().any(|file| folder.join(file).is_file())
     }
 
     fn walk(
         &self,
-        directory: &Path,
-        name: &str,
+        folder: &str,
         depth: usize,
+        layout: Layout,
         left: &mut usize,
-        found: &mut Vec<SuiteFolder>,
+        found: &mut Vec<Place>,
     ) -> Result<()> {
+        let directory = self.root.join(folder);
         let fail =
             |error| Error::io("cannot list the repository", error).in_file(directory.display());
-        if ["InRelease", "Release"]
-            .iter()
-            .any(|file| directory.join(file).is_file())
-        {
-            found.push(SuiteFolder {
-                name: name.to_owned(),
+        if self.holds(folder, &SIGNED) {
+            found.push(Place {
+                folder: folder.to_owned(),
+                layout,
             });
         }
         let Some(depth) = depth.checked_sub(1) else {
             return Ok(());
         };
-        let entries = match std::fs::read_dir(directory) {
+        let entries = match std::fs::read_dir(&directory) {
             Ok(entries) => entries,
             Err(error) if is_absent(&error) => return Ok(()),
             Err(error) => return Err(fail(error)),
@@ -116,7 +183,7 @@ impl Folder {
         for entry in entries {
             let entry = entry.map_err(fail)?;
             *left = left.checked_sub(1).ok_or_else(|| {
-                Error::limit("too many files below dists").in_file(directory.display())
+                Error::limit("too many files in the repository").in_file(directory.display())
             })?;
             // A link names another suite's folder again (`stable` for `bookworm`): the signed names tell that anyway.
             if !entry.file_type().map_err(fail)?.is_dir() {
@@ -125,12 +192,12 @@ impl Folder {
             let Some(part) = entry.file_name().to_str().map(str::to_owned) else {
                 continue;
             };
-            let name = if name.is_empty() {
+            let folder = if folder.is_empty() {
                 part
             } else {
-                format!("{name}/{part}")
+                format!("{folder}/{part}")
             };
-            self.walk(&entry.path(), &name, depth, left, found)?;
+            self.walk(&folder, depth, layout, left, found)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use dormouse_block::{Digest, Error, Result};
-use dormouse_packages::deb822::{Field, Paragraph};
+use dormouse_packages::deb822::Paragraph;
 use dormouse_packages::dpkg::{self, MultiArch, Relation, RelationField, Version, is_package_name};
 
 use crate::release::is_relative_path;
@@ -23,6 +23,10 @@ pub struct IndexedPackage {
     source_version: Option<Version>,
     /// Which of [`crate::Repository::suites`] offers it.
     pub suite: usize,
+    /// Which component of the suite, such as `main`; empty in a flat repository.
+    pub component: Box<str>,
+    /// Digest of the index that it stands in.
+    pub index: Option<Digest>,
     /// Where its payload is, relative to the repository's folder; it never leads out of that.
     pub filename: Box<str>,
     /// Bytes of the payload.
@@ -103,121 +107,270 @@ impl IndexedPackage {
     pub fn parse(paragraph: Paragraph<'_>, suite: usize) -> Result<Self> {
         let mut draft = Draft::default();
         for field in paragraph.fields() {
-            draft.take(field?).map_err(|error| draft.named(error))?;
+            let field = field?;
+            if let Some(known) = Known::named(field.name) {
+                draft
+                    .set(known, field.value)
+                    .map_err(|error| draft.named(error))?;
+            }
         }
         draft.finish(suite).map_err(|error| draft.named(error))
     }
 }
 
-/// A paragraph as far as it is read.
-#[derive(Default)]
-struct Draft<'a> {
-    name: &'a str,
-    version: &'a str,
-    architecture: &'a str,
-    source: Option<&'a str>,
-    filename: &'a str,
-    size: Option<u64>,
-    digest: Option<Digest>,
-    installed_size: Option<u64>,
-    multi_arch: MultiArch,
-    essential: bool,
-    protected: bool,
-    priority: Option<&'a str>,
-    section: Option<&'a str>,
-    phased: Option<u8>,
-    relations: Vec<(RelationField, Box<str>)>,
+/// A field of an index that is of use here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Known {
+    Package,
+    Version,
+    Architecture,
+    Source,
+    Filename,
+    Size,
+    Sha256,
+    InstalledSize,
+    MultiArch,
+    Essential,
+    Protected,
+    Priority,
+    Section,
+    Phased,
+    PreDepends,
+    Depends,
+    Recommends,
+    Suggests,
+    Enhances,
+    Breaks,
+    Conflicts,
+    Provides,
+    Replaces,
+}
+
+impl Known {
+    const COUNT: usize = 23;
+    const RELATIONS: [(Self, RelationField); 9] = [
+        (Self::PreDepends, RelationField::PreDepends),
+        (Self::Depends, RelationField::Depends),
+        (Self::Recommends, RelationField::Recommends),
+        (Self::Suggests, RelationField::Suggests),
+        (Self::Enhances, RelationField::Enhances),
+        (Self::Breaks, RelationField::Breaks),
+        (Self::Conflicts, RelationField::Conflicts),
+        (Self::Provides, RelationField::Provides),
+        (Self::Replaces, RelationField::Replaces),
+    ];
+
+    /// By length first: most fields of most packages are of no use here.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let candidates: &[Self] = match name.len() {
+            4 => &[Self::Size],
+            6 => &[Self::Source, Self::Sha256, Self::Breaks],
+            7 => &[Self::Package, Self::Version, Self::Section, Self::Depends],
+            8 => &[
+                Self::Filename,
+                Self::Priority,
+                Self::Provides,
+                Self::Replaces,
+                Self::Suggests,
+                Self::Enhances,
+            ],
+            9 => &[Self::Essential, Self::Protected, Self::Conflicts],
+            10 => &[Self::MultiArch, Self::Recommends],
+            11 => &[Self::PreDepends],
+            12 => &[Self::Architecture],
+            14 => &[Self::InstalledSize],
+            24 => &[Self::Phased],
+            _ => &[],
+        };
+        candidates
+            .iter()
+            .copied()
+            .find(|known| known.as_str().eq_ignore_ascii_case(name))
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Package => "Package",
+            Self::Version => "Version",
+            Self::Architecture => "Architecture",
+            Self::Source => "Source",
+            Self::Filename => "Filename",
+            Self::Size => "Size",
+            Self::Sha256 => "SHA256",
+            Self::InstalledSize => "Installed-Size",
+            Self::MultiArch => "Multi-Arch",
+            Self::Essential => "Essential",
+            Self::Protected => "Protected",
+            Self::Priority => "Priority",
+            Self::Section => "Section",
+            Self::Phased => "Phased-Update-Percentage",
+            Self::PreDepends => "Pre-Depends",
+            Self::Depends => "Depends",
+            Self::Recommends => "Recommends",
+            Self::Suggests => "Suggests",
+            Self::Enhances => "Enhances",
+            Self::Breaks => "Breaks",
+            Self::Conflicts => "Conflicts",
+            Self::Provides => "Provides",
+            Self::Replaces => "Replaces",
+        }
+    }
+}
+
+/// A paragraph as far as it is read: the text of each field of use.
+#[derive(Debug, Default)]
+pub(crate) struct Draft<'a> {
+    values: [Option<&'a str>; Known::COUNT],
 }
 
 impl<'a> Draft<'a> {
-    fn take(&mut self, field: Field<'a>) -> Result<()> {
-        let bad = || {
-            let value = String::from_utf8_lossy(
-                field
-                    .value
-                    .get(..field.value.len().min(80))
-                    .unwrap_or_default(),
-            );
-            Error::corrupt(format!(
-                "the field {} has a bad value: {value:?}",
-                field.name
-            ))
-        };
-        let number = || field.text()?.parse::<u64>().map_err(|_| bad());
-        // By length first: most fields of most packages are of no use here.
-        match field.name.len() {
-            4 if field.is("Size") => self.size = Some(number()?),
-            6 if field.is("Source") => self.source = Some(field.text()?),
-            6 if field.is("SHA256") => {
-                self.digest = Some(Digest::from_hex(field.text()?).ok_or_else(bad)?);
-            }
-            7 if field.is("Package") => self.name = field.text()?,
-            7 if field.is("Version") => self.version = field.text()?,
-            7 if field.is("Section") => self.section = Some(field.text()?),
-            8 if field.is("Filename") => self.filename = field.text()?,
-            8 if field.is("Priority") => self.priority = Some(field.text()?),
-            9 if field.is("Essential") => self.essential = field.value == b"yes",
-            9 if field.is("Protected") => self.protected = field.value == b"yes",
-            10 if field.is("Multi-Arch") => self.multi_arch = MultiArch::parse(field.text()?)?,
-            12 if field.is("Architecture") => self.architecture = field.text()?,
-            14 if field.is("Installed-Size") => self.installed_size = Some(number()?),
-            24 if field.is("Phased-Update-Percentage") => {
-                let percentage = number()?.min(100);
-                self.phased = Some(u8::try_from(percentage).map_err(|_| bad())?);
-            }
-            6..=11 => {
-                if let Some(known) = RelationField::from_name(field.name) {
-                    self.relations.push((known, field.text()?.into()));
-                }
-            }
-            _ => {}
+    /// Takes a field's value.
+    ///
+    /// # Errors
+    /// `Corrupt` when it was there already or is not UTF-8.
+    pub(crate) fn set(&mut self, known: Known, value: &'a [u8]) -> Result<()> {
+        let bad = |what: &str| Error::corrupt(format!("the field {} {what}", known.as_str()));
+        let value = std::str::from_utf8(value).map_err(|_| bad("is not UTF-8"))?;
+        match self.values.get_mut(usize::from(known as u8)) {
+            Some(slot @ None) => *slot = Some(value),
+            _ => return Err(bad("is there twice")),
         }
         Ok(())
     }
 
-    fn named(&self, error: Error) -> Error {
-        let what = format!("cannot read the package {:?} of the index", self.name);
+    pub(crate) fn get(&self, known: Known) -> Option<&'a str> {
+        self.values.get(usize::from(known as u8)).copied().flatten()
+    }
+
+    fn text(&self, known: Known) -> &'a str {
+        self.get(known).unwrap_or_default()
+    }
+
+    /// An error with the package's name.
+    pub(crate) fn named(&self, error: Error) -> Error {
+        let name = self.text(Known::Package);
+        let what = format!("cannot read the package {name:?} of the index");
         Error::new(error.kind(), what).because(error)
     }
 
-    fn finish(&mut self, suite: usize) -> Result<IndexedPackage> {
-        let missing = |what: &str| Error::corrupt(format!("it has no {what}"));
-        if !is_package_name(self.name) {
-            return Err(Error::corrupt("a bad or missing package name"));
+    fn number(&self, known: Known) -> Result<Option<u64>> {
+        let Some(text) = self.get(known) else {
+            return Ok(None);
+        };
+        let value = text.parse().map_err(|_| self.bad(known))?;
+        Ok(Some(value))
+    }
+
+    fn bad(&self, known: Known) -> Error {
+        let value: String = self.text(known).chars().take(80).collect();
+        Error::corrupt(format!(
+            "the field {} has a bad or no value: {value:?}",
+            known.as_str()
+        ))
+    }
+
+    fn filename(&self) -> Result<&'a str> {
+        let name = self.text(Known::Filename);
+        let name = name.strip_prefix("./").unwrap_or(name);
+        if is_relative_path(name) {
+            Ok(name)
+        } else {
+            Err(self.bad(Known::Filename))
         }
-        let version = Version::parse(self.version)
-            .map_err(|error| Error::corrupt("a bad or missing version").because(error))?;
+    }
+
+    fn digest(&self) -> Result<Digest> {
+        Digest::from_hex(self.text(Known::Sha256)).ok_or_else(|| self.bad(Known::Sha256))
+    }
+
+    fn multi_arch(&self) -> Result<MultiArch> {
+        self.get(Known::MultiArch)
+            .map_or(Ok(MultiArch::default()), MultiArch::parse)
+    }
+
+    fn phased(&self) -> Result<Option<u8>> {
+        let share = self.number(Known::Phased)?.map(|share| share.min(100));
+        share
+            .map(u8::try_from)
+            .transpose()
+            .map_err(|_| self.bad(Known::Phased))
+    }
+
+    fn architecture(&self) -> Result<&'a str> {
+        let name = self.text(Known::Architecture);
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if self.architecture.is_empty() || !self.architecture.bytes().all(plain) {
-            return Err(Error::corrupt("a bad or missing architecture"));
+        if name.is_empty() || !name.bytes().all(plain) {
+            return Err(self.bad(Known::Architecture));
         }
-        let filename = self.filename.strip_prefix("./").unwrap_or(self.filename);
-        if !is_relative_path(filename) {
-            return Err(Error::corrupt(format!(
-                "a bad or missing file name: {:?}",
-                self.filename
-            )));
+        Ok(name)
+    }
+
+    fn source(&self, version: &Version) -> Result<(String, Option<Version>)> {
+        let (source, name) = (self.get(Known::Source), self.text(Known::Package));
+        dpkg::source_of(source, name, Some(version))
+    }
+
+    /// The package's name.
+    ///
+    /// # Errors
+    /// `Corrupt` for what [`Draft::finish`] would refuse.
+    pub(crate) fn check(&self) -> Result<&'a str> {
+        let name = self.text(Known::Package);
+        if !is_package_name(name) {
+            return Err(self.bad(Known::Package));
         }
-        let (source_name, source_version) =
-            dpkg::source_of(self.source, self.name, Some(&version))?;
+        let version = self.version()?;
+        self.architecture()?;
+        self.filename()?;
+        self.size()?;
+        self.digest()?;
+        self.number(Known::InstalledSize)?;
+        self.multi_arch()?;
+        self.phased()?;
+        if self.get(Known::Source).is_some() {
+            self.source(&version)?;
+        }
+        Ok(name)
+    }
+
+    fn version(&self) -> Result<Version> {
+        Version::parse(self.text(Known::Version))
+            .map_err(|error| self.bad(Known::Version).because(error))
+    }
+
+    fn size(&self) -> Result<u64> {
+        self.number(Known::Size)?
+            .ok_or_else(|| self.bad(Known::Size))
+    }
+
+    fn finish(&self, suite: usize) -> Result<IndexedPackage> {
+        let name = self.check()?;
+        let version = self.version()?;
+        let (source_name, source_version) = self.source(&version)?;
         Ok(IndexedPackage {
-            name: self.name.into(),
-            architecture: self.architecture.into(),
-            source_name: (source_name != self.name).then(|| source_name.into()),
+            name: name.into(),
+            architecture: self.architecture()?.into(),
+            source_name: (source_name != name).then(|| source_name.into()),
             source_version: source_version.filter(|source| source.as_str() != version.as_str()),
             version,
             suite,
-            filename: filename.into(),
-            size: self.size.ok_or_else(|| missing("size"))?,
-            digest: self.digest.ok_or_else(|| missing("SHA-256 digest"))?,
-            installed_size: self.installed_size,
-            multi_arch: self.multi_arch,
-            essential: self.essential,
-            protected: self.protected,
-            priority: self.priority.map(Into::into),
-            section: self.section.map(Into::into),
-            phased_percentage: self.phased,
-            relations: std::mem::take(&mut self.relations),
+            component: Box::default(),
+            index: None,
+            filename: self.filename()?.into(),
+            size: self.size()?,
+            digest: self.digest()?,
+            installed_size: self.number(Known::InstalledSize)?,
+            multi_arch: self.multi_arch()?,
+            essential: self.text(Known::Essential) == "yes",
+            protected: self.text(Known::Protected) == "yes",
+            priority: self.get(Known::Priority).map(Into::into),
+            section: self.get(Known::Section).map(Into::into),
+            phased_percentage: self.phased()?,
+            relations: Known::RELATIONS
+                .iter()
+                .filter_map(|&(known, field)| Some((field, self.get(known)?.into())))
+                .collect(),
         })
     }
 }

@@ -12,8 +12,8 @@
 //! let keyring = Keyring::read("archive-keyring.gpg".as_ref())?;
 //! let as_of = "2026-01-01T00:00:00Z".parse().expect("an instant");
 //! let mirror = Repository::open("mirror".as_ref(), &keyring, &Selection::default(), as_of)?;
-//! for package in mirror.candidates("openssl") {
-//!     let payload = mirror.open_payload(package)?;
+//! for package in mirror.candidates("openssl")? {
+//!     let payload = mirror.open_payload(&package)?;
 //!     println!("{} {} {}", package.version, payload.digest(), payload.size());
 //! }
 //! # Ok(())
@@ -21,17 +21,21 @@
 //! ```
 
 mod codec;
+mod compiled;
 mod folder;
 mod index;
+mod opening;
 mod openpgp;
 mod payload;
 mod release;
 mod repository;
 mod suite;
+mod vendor;
 
 pub use index::IndexedPackage;
 pub use openpgp::{Keyring, Signer};
 pub use payload::{PayloadReader, VerifiedPayload};
 pub use release::Release;
-pub use repository::{Repository, Selection};
+pub use repository::{Access, IndexCache, Repository, Selection, Trust};
 pub use suite::{Index, Suite};
+pub use vendor::{Advisories, Feed, FeedKind, Fix};

@@ -33,6 +33,8 @@ pub struct Release {
     pub(crate) components: Vec<String>,
     pub(crate) architectures: Vec<String>,
     pub(crate) by_hash: bool,
+    pub(crate) not_automatic: bool,
+    pub(crate) but_automatic_upgrades: bool,
     /// The indices of single architectures hold the packages of all, and `binary-all` need not be read.
     pub(crate) all_in_each: bool,
     /// Every `Packages` index by its path below the suite's folder.
@@ -68,6 +70,8 @@ impl Release {
                 "components" => release.components = words(&field)?,
                 "architectures" => release.architectures = words(&field)?,
                 "acquire-by-hash" => release.by_hash = field.value == b"yes",
+                "notautomatic" => release.not_automatic = field.value == b"yes",
+                "butautomaticupgrades" => release.but_automatic_upgrades = field.value == b"yes",
                 "no-support-for-architecture-all" => {
                     release.all_in_each = words(&field)?.iter().any(|word| word == "Packages");
                 }
@@ -110,6 +114,8 @@ impl Release {
                 digest: Digest::from_hex(digest).ok_or_else(bad)?,
                 size: size.parse().map_err(|_| bad())?,
             };
+            // Of flat repositories: `./Packages`.
+            let path = path.strip_prefix("./").unwrap_or(path);
             if !is_relative_path(path) {
                 return Err(bad());
             }

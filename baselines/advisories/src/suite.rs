@@ -10,7 +10,7 @@ use crate::Signer;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Suite {
-    /// Its folder below `dists/`.
+    /// Its folder below `dists/`; of a flat one its folder, `.` for the repository's own.
     pub directory: String,
     /// `Codename`, such as `bookworm-security`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,17 @@ pub struct Suite {
     pub valid_until: Option<Timestamp>,
     /// Whether it was stale at the instant judged.
     pub stale: bool,
-    /// The signed file, relative to the repository's folder: `InRelease`, or `Release` beside its `Release.gpg`.
+    /// `NotAutomatic: yes`: what it has is not to be taken unless asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_automatic: bool,
+    /// `ButAutomaticUpgrades: yes`: what was taken from it is to be upgraded from it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub but_automatic_upgrades: bool,
+    /// It is believed by its digest, which the user vouches for, and not by a signature.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub vouched: bool,
+    /// The signed file, relative to the repository's folder: `InRelease`, or `Release` beside its `Release.gpg`. Of one
+    /// that is vouched for, the file whose digest that is: the index itself, where there is no Release file.
     pub release: String,
     /// Digest of that file.
     pub digest: Digest,
@@ -68,6 +78,18 @@ impl Suite {
             return self.directory == name;
         }
         self.codename.as_deref() == Some(name) || self.suite.as_deref() == Some(name)
+    }
+
+    /// Whether it is for security updates: its label, suite name, codename or folder says so, as Debian's and Ubuntu's do
+    /// (`Debian-Security`, `bookworm-security`, `bullseye/updates`).
+    #[must_use]
+    pub fn is_security(&self) -> bool {
+        let says = |text: &str| text.to_ascii_lowercase().contains("security");
+        [&self.label, &self.suite, &self.codename]
+            .into_iter()
+            .flatten()
+            .any(|text| says(text))
+            || (self.codename.is_none() && self.suite.is_none() && says(&self.directory))
     }
 
     /// Its codename, else its suite name, else its folder.

@@ -4,14 +4,15 @@ mod conclusion;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dormouse_advisories::{Advisories, Suite};
 use dormouse_block::{ErrorKind, Gap, Locator};
 use dormouse_packages::dpkg::{State, Version};
 use dormouse_packages::{Inventory, Package};
 use jiff::Timestamp;
 
-use crate::assessment::{Outstanding, Unknown, UnknownPackage};
-use crate::releases::Offer;
-use crate::{Assessment, Baseline, Finding, Releases, Rule, UnknownPackages};
+use crate::assessment::{MendedCve, Outstanding, Unknown, UnknownPackage};
+use crate::releases;
+use crate::{Assessment, Baseline, Finding, Releases, Rule, Scope, UnknownPackages};
 
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +25,8 @@ pub struct Question<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// The versions on offer, from repositories opened at the same instant.
     pub releases: &'a Releases,
+    /// What vendors say of CVEs.
+    pub advisories: &'a Advisories,
     /// The instant; the baseline's own goes before it.
     pub as_of: Timestamp,
 }
@@ -100,6 +103,7 @@ impl<'a> Judge<'a> {
             wanted,
             suite,
             why,
+            cves: Vec::new(),
             hold: package.hold,
             purl: Some(package.purl.clone()),
             waiver: None,
@@ -201,6 +205,7 @@ impl<'a> Judge<'a> {
                 wanted: None,
                 suite: None,
                 why: format!("it is required and not installed{because}"),
+                cves: Vec::new(),
                 hold: false,
                 purl: None,
                 waiver: None,
@@ -263,6 +268,55 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// What the upgrade of `package` to this version of its source mends, by the feeds.
+    fn mended(&self, package: &Package, wanted: &Version) -> Vec<MendedCve> {
+        let advisories = self.question.advisories;
+        let os = self.question.inventory.os.as_ref();
+        let (Some(release), Ok(there)) = (
+            os.and_then(|os| os.version_codename.as_deref()),
+            Version::parse(&package.source_version),
+        ) else {
+            return Vec::new();
+        };
+        advisories
+            .mended(&package.source_name, release, &there, wanted)
+            .into_iter()
+            .map(|fix| MendedCve {
+                exploited: advisories.is_exploited(&fix.cve),
+                epss: advisories.score(&fix.cve).map(str::to_owned),
+                id: fix.cve.into(),
+                advisory: fix.advisory.map(Into::into),
+                fixed: fix.fixed.to_string(),
+                urgency: fix.urgency.map(Into::into),
+            })
+            .collect()
+    }
+
+    /// Whether the upgrade of `package` from `there` to `wanted` is among those that are asked for.
+    fn is_in_scope(
+        &self,
+        package: &Package,
+        there: &Version,
+        wanted: &Version,
+        versions: &[releases::Version],
+        cves: &[MendedCve],
+    ) -> bool {
+        let only = &self.question.baseline.upgrades.only;
+        let is_security = |number: usize| {
+            let suite = self.question.releases.suite(number);
+            suite.is_some_and(Suite::is_security)
+        };
+        only.is_empty()
+            || only.iter().any(|scope| match scope {
+                Scope::All => true,
+                Scope::Security => versions.iter().any(|one| {
+                    one.version > *there && one.version <= *wanted && is_security(one.suite)
+                }),
+                Scope::Package(name) => package.name == *name || package.source_name == *name,
+                Scope::Cve(cve) => cves.iter().any(|mended| mended.id == *cve),
+            })
+    }
+
     fn judge_by_suites(
         &mut self,
         package: &Package,
@@ -270,8 +324,16 @@ impl<'a> Judge<'a> {
         demanded: &BTreeSet<usize>,
     ) {
         let releases = self.question.releases;
-        let offers = || releases.offers(&package.name, &package.architecture, self.native);
-        let later = |a: &&Offer, b: &&Offer| {
+        let versions = match releases.versions(&package.name, &package.architecture, self.native) {
+            Ok(versions) => versions,
+            Err(error) => {
+                let why = format!("what is on offer of {}: {error}", package.name);
+                self.gap(ErrorKind::Corrupt, why);
+                return;
+            }
+        };
+        let offers = || versions.iter();
+        let later = |a: &&releases::Version, b: &&releases::Version| {
             a.version
                 .cmp(&b.version)
                 .then_with(|| b.suite.cmp(&a.suite))
@@ -286,12 +348,18 @@ impl<'a> Judge<'a> {
             Some(_) => None,
         };
         if let Some(newest) = newest.filter(|newest| newest.version > *version) {
-            let suite = releases
-                .suite(newest.suite)
-                .map(|suite| suite.name().to_owned());
-            let wanted = newest.version.to_string();
-            let why = format!("{} has {wanted}", suite.as_deref().unwrap_or_default());
-            self.finding(package, Rule::Suite, Some(wanted), suite, why);
+            let cves = self.mended(package, &newest.source_version);
+            if self.is_in_scope(package, version, &newest.version, &versions, &cves) {
+                let suite = releases
+                    .suite(newest.suite)
+                    .map(|suite| suite.name().to_owned());
+                let wanted = newest.version.to_string();
+                let why = format!("{} has {wanted}", suite.as_deref().unwrap_or_default());
+                self.finding(package, Rule::Suite, Some(wanted), suite, why);
+                if let Some(finding) = self.findings.last_mut() {
+                    finding.cves = cves;
+                }
+            }
         }
         let Some(what) = what else {
             return;

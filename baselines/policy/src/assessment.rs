@@ -100,6 +100,9 @@ pub struct Finding {
     pub suite: Option<String>,
     /// Why, in one clause.
     pub why: String,
+    /// The CVEs that the wanted version mends, by the given feeds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cves: Vec<MendedCve>,
     /// The administrator holds the package at its version, so an upgrade must be asked for by name.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hold: bool,
@@ -109,6 +112,28 @@ pub struct Finding {
     /// The waiver by which it does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiver: Option<WaiverName>,
+}
+
+/// One CVE that a version mends.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MendedCve {
+    /// Its name.
+    pub id: String,
+    /// The vendor's advisory, such as `DSA-5000-1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advisory: Option<String>,
+    /// The source version that mends it.
+    pub fixed: String,
+    /// How urgent, in the vendor's own word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub urgency: Option<String>,
+    /// It is known to be exploited, by a given catalogue.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exploited: bool,
+    /// The probability that it is exploited within 30 days, as the given scores write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epss: Option<String>,
 }
 
 /// Which waiver, and until when.

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use dormouse_advisories::Trust;
 use dormouse_block::{Digest, Error, HostFile, Result, Source as _, read_vec_at};
 use dormouse_packages::OsRelease;
 use dormouse_packages::dpkg::{Constraint, Relation, Version, is_package_name};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{AcceptedGap, Glob, Until, Verdict, Waiver};
+use crate::{AcceptedGap, Glob, Phased, Pin, Preferences, Scope, Until, Verdict, Waiver};
 
 /// Largest baseline file read, in bytes.
 const MAX_BASELINE: u64 = 4 << 20;
@@ -36,6 +37,15 @@ pub struct Baseline {
     /// What to make of installed packages that no given repository knows.
     #[serde(default)]
     pub unknown_packages: UnknownPackages,
+    /// Which upgrades are demanded and how they are chosen.
+    #[serde(default)]
+    pub upgrades: Upgrades,
+    /// What is believed of single repositories, and why.
+    #[serde(default, rename = "repository")]
+    pub repositories: Vec<RepositoryTrust>,
+    /// Priorities of versions; the first that matches counts.
+    #[serde(default, rename = "pin")]
+    pub pins: Vec<Pin>,
     /// The earliest version allowed of a package, where it is installed.
     #[serde(default, deserialize_with = "minimum_versions")]
     pub minimum_versions: BTreeMap<String, Version>,
@@ -57,6 +67,35 @@ pub struct Baseline {
     /// Digest of the file.
     #[serde(skip)]
     digest: Option<Digest>,
+}
+
+/// Which upgrades are demanded and how they are chosen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Upgrades {
+    /// What of the demanded suites is demanded; everything where empty.
+    #[serde(default)]
+    pub only: BTreeSet<Scope>,
+    /// What to make of updates that are still being phased in.
+    #[serde(default)]
+    pub phased: Phased,
+}
+
+/// What a user says of one repository.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RepositoryTrust {
+    /// The name of its folder.
+    pub name: String,
+    /// Fingerprints of the only keys that count for it; every key of the keyring where empty.
+    #[serde(default)]
+    pub signed_by: BTreeSet<String>,
+    /// Digests of unsigned Release files, or of indices in a folder without one, that are believed all the same.
+    #[serde(default)]
+    pub trusted: BTreeSet<Digest>,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// Which machines a baseline is for: those that match all of what is given, each by any of its entries.
@@ -253,6 +292,24 @@ impl Baseline {
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         self.digest
+    }
+
+    /// Its pins.
+    #[must_use]
+    pub fn preferences(&self) -> Preferences {
+        Preferences::new(self.pins.clone())
+    }
+
+    /// What it says of the repository whose folder has this name.
+    #[must_use]
+    pub fn trust(&self, name: &str) -> Trust {
+        let mut trust = Trust::default();
+        for one in self.repositories.iter().filter(|one| one.name == name) {
+            let fingerprints = one.signed_by.iter().map(|text| text.to_ascii_uppercase());
+            trust.signed_by.extend(fingerprints);
+            trust.vouched.extend(&one.trusted);
+        }
+        trust
     }
 
     /// The instant to judge at, when the run's own is `as_of`. Repositories are to be opened at the same.

@@ -16,6 +16,7 @@ mod assess;
 mod assessment;
 mod baseline;
 mod glob;
+mod preferences;
 mod releases;
 mod until;
 mod verdict;
@@ -23,13 +24,15 @@ mod waiver;
 
 pub use assess::{Question, assess};
 pub use assessment::{
-    AcceptedGapName, Assessment, BaselineName, Finding, Outstanding, Rule, Unknown, UnknownPackage,
-    WaiverName,
+    AcceptedGapName, Assessment, BaselineName, Finding, MendedCve, Outstanding, Rule, Unknown,
+    UnknownPackage, WaiverName,
 };
 pub use baseline::{
-    AppliesTo, Baseline, Forbidden, Required, SHIPPED, UnknownPackages, default_baseline,
+    AppliesTo, Baseline, Forbidden, RepositoryTrust, Required, SHIPPED, UnknownPackages, Upgrades,
+    default_baseline,
 };
 pub use glob::Glob;
+pub use preferences::{Offer, Phased, Pin, Preferences, Scope};
 pub use releases::Releases;
 pub use until::Until;
 pub use verdict::Verdict;

@@ -3,52 +3,57 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dormouse_advisories::{Repository, Suite};
-use dormouse_block::Gap;
-use dormouse_packages::dpkg::Version;
+use dormouse_block::{Gap, Result};
+use dormouse_packages::dpkg;
 
-/// What is offered, by name.
+use crate::{Offer, Phased, Preferences};
+
+/// What is offered, by name. Repositories are asked for what is judged, and read no further.
 #[derive(Debug, Clone, Default)]
 pub struct Releases {
     suites: Vec<Suite>,
     architectures: Vec<BTreeSet<String>>,
-    offers: BTreeMap<String, Vec<Offer>>,
+    repositories: Vec<Repository>,
+    /// The number of each repository's first suite.
+    first_suites: Vec<usize>,
+    preferences: Preferences,
+    phased: Phased,
+    added: BTreeMap<String, Vec<Version>>,
     gaps: BTreeSet<Gap>,
 }
 
 /// One version of one package in one suite.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Offer {
+pub(crate) struct Version {
     pub(crate) suite: usize,
     pub(crate) architecture: String,
-    pub(crate) version: Version,
+    pub(crate) version: dpkg::Version,
+    /// Its source package's version.
+    pub(crate) source_version: dpkg::Version,
 }
 
 impl Releases {
     /// What these repositories offer. Updates that are still being phased in are no demand on anyone and left out.
     #[must_use]
     pub fn of(repositories: &[Repository]) -> Self {
-        let mut releases = Self::default();
+        Self::with(repositories, Preferences::default(), Phased::default())
+    }
+
+    /// What these repositories offer, without what pins forbid.
+    #[must_use]
+    pub fn with(repositories: &[Repository], preferences: Preferences, phased: Phased) -> Self {
+        let mut releases = Self {
+            preferences,
+            phased,
+            repositories: repositories.to_vec(),
+            ..Self::default()
+        };
         for repository in repositories {
-            let first = releases.suites.len();
+            releases.first_suites.push(releases.suites.len());
             for suite in repository.suites() {
                 releases.add_suite(suite.clone());
             }
             releases.gaps.extend(repository.gaps().iter().cloned());
-            for package in repository.packages() {
-                if package
-                    .phased_percentage
-                    .is_some_and(|percentage| percentage < 100)
-                {
-                    continue;
-                }
-                let suite = first.saturating_add(package.suite);
-                releases.add(
-                    suite,
-                    &package.name,
-                    &package.architecture,
-                    package.version.clone(),
-                );
-            }
         }
         releases
     }
@@ -65,18 +70,14 @@ impl Releases {
     }
 
     /// Adds a version that the suite of this number offers.
-    pub fn add(&mut self, suite: usize, name: &str, architecture: &str, version: Version) {
-        let offer = Offer {
+    pub fn add(&mut self, suite: usize, name: &str, architecture: &str, version: dpkg::Version) {
+        let offer = Version {
             suite,
             architecture: architecture.to_owned(),
+            source_version: version.clone(),
             version,
         };
-        match self.offers.get_mut(name) {
-            Some(offers) => offers.push(offer),
-            None => {
-                self.offers.insert(name.to_owned(), vec![offer]);
-            }
-        }
+        self.added.entry(name.to_owned()).or_default().push(offer);
     }
 
     /// The suites.
@@ -91,22 +92,53 @@ impl Releases {
         &self.gaps
     }
 
-    /// The offers of a name that fit an installed architecture, in no order.
-    pub(crate) fn offers<'a>(
-        &'a self,
+    /// The versions of a name that fit an installed architecture, in no order.
+    ///
+    /// # Errors
+    /// `Corrupt` for an index that does not read.
+    pub(crate) fn versions(
+        &self,
         name: &str,
-        architecture: &'a str,
-        native: &'a str,
-    ) -> impl Iterator<Item = &'a Offer> {
-        let plain = move |name: &str| name == "all" || name == native;
-        self.offers
+        architecture: &str,
+        native: &str,
+    ) -> Result<Vec<Version>> {
+        let plain = |name: &str| name == "all" || name == native;
+        let fits = |one: &str| one == architecture || (plain(one) && plain(architecture));
+        let mut out: Vec<Version> = self
+            .added
             .get(name)
             .into_iter()
             .flatten()
-            .filter(move |offer| {
-                offer.architecture == architecture
-                    || (plain(&offer.architecture) && plain(architecture))
-            })
+            .filter(|offer| fits(&offer.architecture))
+            .cloned()
+            .collect();
+        let mut offers = Vec::new();
+        for (number, repository) in self.repositories.iter().enumerate() {
+            for package in repository.candidates(name)? {
+                let waits = self.phased == Phased::Wait
+                    && package.phased_percentage.is_some_and(|share| share < 100);
+                if !waits && fits(&package.architecture) {
+                    offers.push(Offer {
+                        repository: number,
+                        package,
+                        priority: 0,
+                    });
+                }
+            }
+        }
+        self.preferences.rank(&self.repositories, &mut offers, None);
+        out.extend(offers.into_iter().map(|offer| {
+            let first = self.first_suites.get(offer.repository).copied();
+            Version {
+                suite: first
+                    .unwrap_or_default()
+                    .saturating_add(offer.package.suite),
+                architecture: offer.package.architecture.to_string(),
+                source_version: offer.package.source_version().clone(),
+                version: offer.package.version,
+            }
+        }));
+        Ok(out)
     }
 
     /// The numbers of the suites called so.

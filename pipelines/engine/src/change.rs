@@ -229,7 +229,7 @@ impl Planner<'_> {
                 why: "not read whole, so nothing is changed or planned".to_owned(),
             });
         }
-        if wanted.is_empty() {
+        if wanted.is_empty() && self.standard.only.is_empty() {
             let broken = assessments
                 .iter()
                 .any(|assessment| assessment.verdict == Verdict::NonCompliant);
@@ -248,16 +248,29 @@ impl Planner<'_> {
         let loaded = Database::read(guest)?.ok_or_else(|| {
             Error::unsupported("its package database is not dpkg's").located(&inspection.at)
         })?;
-        let only = Only::Packages(wanted);
+        let only = if self.standard.only.is_empty() {
+            Only::Packages(wanted)
+        } else {
+            Only::Scopes(self.standard.only.clone())
+        };
+        let fixes = self.standard.fixes(inspection);
         let question = Question {
             database: &loaded,
             repositories: &self.standard.repositories,
             suites: &BTreeSet::new(),
             only: &only,
+            preferences: &self.standard.preferences,
+            phased: self.standard.baseline.upgrades.phased,
+            fixes: &fixes,
         };
         let plan = Plan::make(&question, inspection.at.clone(), self.standard.as_of)?;
         if plan.is_empty() {
             let first = plan.blocked.first().map(|blocked| blocked.why.join("; "));
+            if first.is_none() && !self.standard.only.is_empty() {
+                return Ok(Decision::Nothing {
+                    why: "nothing to do of what was asked for".to_owned(),
+                });
+            }
             return Ok(Decision::Cannot {
                 why: format!(
                     "no upgrade can be had{}",

@@ -32,6 +32,7 @@ mod change;
 mod discover;
 mod first_boot;
 pub mod host;
+mod index_folder;
 mod machine;
 mod names;
 mod observer;

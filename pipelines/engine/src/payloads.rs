@@ -139,7 +139,7 @@ pub(crate) fn open(
     package: &PlannedPackage,
 ) -> Result<VerifiedPayload> {
     for repository in repositories {
-        let candidates = repository.candidates(&package.name);
+        let candidates = repository.candidates(&package.name)?;
         if let Some(found) = candidates
             .iter()
             .find(|found| found.digest == package.payload)

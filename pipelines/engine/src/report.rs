@@ -257,6 +257,7 @@ fn finding_row(finding: &Finding) -> FindingRow {
         .to_owned(),
         why: finding.why.clone(),
         waiver: finding.waiver.as_ref().map(|waiver| waiver.id.clone()),
+        cves: finding.cves.clone(),
     }
 }
 

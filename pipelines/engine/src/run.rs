@@ -1,6 +1,6 @@
 //! A run: a library taken through all stages, in parallel, resumable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use dormouse_block::{Digest, Error, Gap, Identity, Locator, Meter, Result};
 use dormouse_disk::{Gate, LibraryGate, PointInfo};
 use dormouse_evidence::{REPORT_FORMATS, RunReport, Signer};
-use dormouse_policy::Assessment;
+use dormouse_policy::{Assessment, Scope};
 use jiff::Timestamp;
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use serde::de::DeserializeOwned;
@@ -36,6 +36,10 @@ pub struct RunOptions {
     pub keyring: Option<PathBuf>,
     /// A baseline in the place of the pipeline's.
     pub baseline: Option<String>,
+    /// What is asked for in the place of what the baseline demands; nothing asks for that.
+    pub only: BTreeSet<Scope>,
+    /// Files of vendors' advisories, or folders of them.
+    pub feeds: Vec<PathBuf>,
     /// Folders that backing files may come from, beside the library and the pipeline's.
     pub allow_backing: Vec<PathBuf>,
     /// The instant to judge at; an unfinished run's own, else `now`, unless said.
@@ -151,7 +155,7 @@ fn run_in_pool(
             tool: &options.tool,
             stop: &options.stop,
         },
-        standard: standard(options, as_of)?,
+        standard: standard(options, state, as_of)?,
         signer,
         gate: Arc::new(LibraryGate::new(allowed_folders(options))?),
         machines: Vec::new(),
@@ -178,7 +182,7 @@ fn run_in_pool(
     run.report(&row, &points)
 }
 
-fn standard(options: &RunOptions, as_of: Timestamp) -> Result<Standard> {
+fn standard(options: &RunOptions, state: &State, as_of: Timestamp) -> Result<Standard> {
     let pipeline = &options.pipeline;
     let relative = |path: &PathBuf| library_folder(&options.library).join(path);
     Standard::load(&StandardOptions {
@@ -195,6 +199,9 @@ fn standard(options: &RunOptions, as_of: Timestamp) -> Result<Standard> {
             .keyring
             .clone()
             .or_else(|| pipeline.keyring.as_ref().map(relative)),
+        only: options.only.clone(),
+        feeds: options.feeds.clone(),
+        cache: Some(state.index_folder()),
         as_of,
     })
 }
@@ -247,6 +254,8 @@ fn begin(options: &RunOptions, state: &State) -> Result<RunRow> {
             &asked,
             &options.baseline,
             repositories,
+            &options.only,
+            &options.feeds,
         ))
         .unwrap_or_default(),
     )

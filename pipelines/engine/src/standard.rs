@@ -1,15 +1,22 @@
 //! What machines are judged against: a baseline and the repositories it leans on, at an instant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use dormouse_advisories::{Keyring, Repository, Selection};
+use dormouse_advisories::{
+    Access, Advisories, IndexCache, Keyring, Repository, Selection, Trust,
+};
 use dormouse_block::{Digest, Error, ErrorKind, Gap, Result};
 use dormouse_evidence::{RunReport, Totals};
 use dormouse_packages::Inventory;
-use dormouse_policy::{Assessment, Baseline, Question, Releases, SHIPPED, assess};
+use dormouse_packages::dpkg::Version;
+use dormouse_policy::{
+    Assessment, Baseline, Preferences, Question, Releases, SHIPPED, Scope, assess,
+};
 use jiff::Timestamp;
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
+use crate::index_folder::IndexFolder;
 use crate::run::RunOptions;
 use crate::{Inspection, RunRow};
 
@@ -25,6 +32,12 @@ pub struct StandardOptions {
     pub repositories: Vec<PathBuf>,
     /// The keys that repositories must be signed with; Debian's installed archive keyring unless said.
     pub keyring: Option<PathBuf>,
+    /// What is asked for in the place of what the baseline demands; nothing asks for that.
+    pub only: BTreeSet<Scope>,
+    /// Files of vendors' advisories, or folders of them.
+    pub feeds: Vec<PathBuf>,
+    /// The folder in which compiled indices are kept between runs; without it each is read anew.
+    pub cache: Option<PathBuf>,
     /// The instant to judge at.
     pub as_of: Timestamp,
 }
@@ -37,6 +50,12 @@ pub struct Standard {
     pub repositories: Vec<Repository>,
     /// What they offer.
     pub releases: Releases,
+    /// Which of several versions is a package's candidate.
+    pub preferences: Preferences,
+    /// What vendors say of CVEs.
+    pub advisories: Advisories,
+    /// What was asked for in the place of what the baseline demands.
+    pub only: BTreeSet<Scope>,
     /// The instant to judge at.
     pub as_of: Timestamp,
 }
@@ -47,31 +66,50 @@ impl Standard {
     /// # Errors
     /// A baseline that is not known or bad; a repository without a good signature.
     pub fn load(options: &StandardOptions) -> Result<Self> {
-        let baseline = read_baseline(&options.baseline)?;
-        let as_of = baseline.instant(options.as_of);
-        let mut repositories = Vec::new();
-        if !options.repositories.is_empty() {
-            let path = options
-                .keyring
-                .as_deref()
-                .unwrap_or(Path::new(ARCHIVE_KEYRING));
-            let keyring = Keyring::read(path)?;
-            for folder in &options.repositories {
-                repositories.push(Repository::open(
-                    folder,
-                    &keyring,
-                    &Selection::default(),
-                    as_of,
-                )?);
-            }
+        let mut baseline = read_baseline(&options.baseline)?;
+        if !options.only.is_empty() {
+            baseline.upgrades.only.clone_from(&options.only);
         }
-        let releases = Releases::of(&repositories);
+        let as_of = baseline.instant(options.as_of);
+        let advisories = Advisories::read(&options.feeds)?;
+        let asks_for_cve = |only: &BTreeSet<Scope>| {
+            only.iter().any(|scope| matches!(scope, Scope::Cve(_)))
+        };
+        if advisories.is_empty() && asks_for_cve(&baseline.upgrades.only) {
+            return Err(Error::unsupported(
+                "what mends a CVE is not known without a feed; give --feed FILE",
+            ));
+        }
+        let repositories = open_repositories(options, &baseline, as_of)?;
+        let preferences = baseline.preferences();
+        let releases =
+            Releases::with(&repositories, preferences.clone(), baseline.upgrades.phased);
         Ok(Self {
             baseline,
             repositories,
             releases,
+            preferences,
+            advisories,
+            only: options.only.clone(),
             as_of,
         })
+    }
+
+    /// Which versions mend which CVEs, in the release of the machine that was inspected.
+    pub fn fixes(
+        &self,
+        inspection: &Inspection,
+    ) -> impl Fn(&str, &str, &Version, &Version) -> bool + '_ {
+        let release = inspection
+            .systems
+            .iter()
+            .find_map(|system| system.inventory.os.as_ref()?.version_codename.clone());
+        move |cve, source, there, wanted| {
+            release.as_deref().is_some_and(|release| {
+                let mended = self.advisories.mended(source, release, there, wanted);
+                mended.iter().any(|fix| *fix.cve == *cve)
+            })
+        }
     }
 
     /// Judges an inventory.
@@ -82,6 +120,7 @@ impl Standard {
             inventory,
             labels: &BTreeMap::new(),
             releases: &self.releases,
+            advisories: &self.advisories,
             as_of: self.as_of,
         })
     }
@@ -138,13 +177,21 @@ impl Standard {
         let suites: Vec<_> = self.repositories.iter().map(Repository::suites).collect();
         let baseline = self.baseline.digest().map(|digest| digest.to_string());
         Digest::of(
-            serde_json::to_vec(&(baseline, suites, self.as_of.to_string())).unwrap_or_default(),
+            serde_json::to_vec(&(
+                baseline,
+                suites,
+                self.as_of.to_string(),
+                &self.only,
+                self.advisories.feeds(),
+            ))
+            .unwrap_or_default(),
         )
     }
 
-    /// A line for each suite: its name, date and digest, and who signed it.
+    /// A line for each suite: its name, date and digest, and who signed it; and one for each feed.
     #[must_use]
     pub fn feeds(&self) -> Vec<String> {
+        let advisories = self.advisories.feeds().iter();
         self.repositories
             .iter()
             .flat_map(Repository::suites)
@@ -158,15 +205,65 @@ impl Standard {
                     .iter()
                     .map(|signer| signer.primary.as_str())
                     .collect();
-                format!(
-                    "{} {date}{stale}, {}, signed by {}",
-                    suite.name(),
-                    suite.digest,
-                    signers.join(" and ")
-                )
+                let who = if suite.vouched {
+                    "vouched for by the baseline".to_owned()
+                } else {
+                    format!("signed by {}", signers.join(" and "))
+                };
+                format!("{} {date}{stale}, {}, {who}", suite.name(), suite.digest)
             })
+            .chain(advisories.map(|feed| format!("{}, {}", feed.name, feed.digest)))
             .collect()
     }
+}
+
+/// Verifies the repositories, several at a time.
+fn open_repositories(
+    options: &StandardOptions,
+    baseline: &Baseline,
+    as_of: Timestamp,
+) -> Result<Vec<Repository>> {
+    if options.repositories.is_empty() {
+        return Ok(Vec::new());
+    }
+    let trusts: Vec<Trust> = options
+        .repositories
+        .iter()
+        .map(|folder| baseline.trust(&Repository::name_of(folder).unwrap_or_default()))
+        .collect();
+    // Where every repository is vouched for by its digest, no key is needed.
+    let keyring = match &options.keyring {
+        Some(path) => Keyring::read(path)?,
+        None if trusts.iter().all(|trust| !trust.vouched.is_empty()) => Keyring::default(),
+        None => Keyring::read(Path::new(ARCHIVE_KEYRING))?,
+    };
+    let cache = options.cache.as_deref().map(IndexFolder::new);
+    options
+        .repositories
+        .par_iter()
+        .zip(&trusts)
+        .map(|(folder, trust)| {
+            let load = |name: &str| cache.as_ref()?.load(name);
+            let save = |name: &str, parts: &[&[u8]]| {
+                if let Some(cache) = &cache {
+                    cache.save(name, parts);
+                }
+            };
+            Repository::open_with(
+                folder,
+                &Access {
+                    keyring: &keyring,
+                    selection: &Selection::default(),
+                    as_of,
+                    trust,
+                    cache: cache.is_some().then_some(IndexCache {
+                        load: &load,
+                        save: &save,
+                    }),
+                },
+            )
+        })
+        .collect()
 }
 
 fn read_baseline(name: &str) -> Result<Baseline> {

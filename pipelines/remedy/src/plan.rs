@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use dormouse_advisories::Suite;
 use dormouse_block::{Digest, Error, Locator, Result};
 use dormouse_scripts::Deferral;
 use jiff::Timestamp;
@@ -26,6 +27,9 @@ pub struct Plan {
     pub packages: Vec<PlannedPackage>,
     /// What was asked for and cannot be had.
     pub blocked: Vec<Blocked>,
+    /// The suites that the packages come from, with their digests, and who signed them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suites: Vec<Suite>,
     /// Why the machine must be started anew for the new versions to be in use, one clause each; it sleeps, so it is.
     pub reboot: Vec<String>,
     /// Triggers that are processed, in order; present once they have been tried.
@@ -53,8 +57,23 @@ pub struct PlannedPackage {
     /// The version there; absent for a new dependency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed: Option<String>,
+    /// Whether it comes new and was not asked for, as apt marks what it installs for others' sake (`extended_states`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub automatic: bool,
     /// Whether it was asked for, or comes along because another one needs it.
     pub requested: bool,
+    /// Why it comes along, where it was not asked for, in one clause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// Digest of the signed file of its suite, which is among [`Plan::suites`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Digest>,
+    /// Digest of the index that it stands in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<Digest>,
+    /// Its priority among the versions on offer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
     /// The package file's digest.
     pub payload: Digest,
     /// The package file's bytes.
@@ -146,6 +165,8 @@ pub enum Hindrance {
     NotInstalled,
     /// It does not go together with what must stay.
     Unsolvable,
+    /// The repository names its package file and does not have it.
+    NoPayload,
 }
 
 /// One thing left for the first boot.
@@ -199,6 +220,7 @@ impl Plan {
             reboot: reboot_reasons(&resolution.packages),
             packages: resolution.packages,
             blocked: resolution.blocked,
+            suites: resolution.suites,
             triggers: Vec::new(),
             first_boot: Vec::new(),
         })

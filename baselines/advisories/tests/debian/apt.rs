@@ -20,6 +20,7 @@ fn apt_believes_what_we_believe_and_offers_the_same_versions() {
     assert!(apt.believes(), "{}", String::from_utf8_lossy(&first.stderr));
     let mut names: Vec<_> = repository
         .packages()
+        .unwrap()
         .iter()
         .map(|package| package.name.clone())
         .collect();
@@ -28,6 +29,7 @@ fn apt_believes_what_we_believe_and_offers_the_same_versions() {
     for name in names {
         let ours: Vec<_> = repository
             .candidates(&name)
+            .unwrap()
             .iter()
             .map(|package| package.version.to_string())
             .collect();

@@ -119,18 +119,24 @@ pub(crate) struct Apt {
 
 impl Apt {
     pub(crate) fn new(archive: &Archive, keys: &[u8]) -> Self {
+        let folder = archive.folder.path().display();
+        let line = format!("copy:{folder} {SUITE} main");
+        Self::with(keys, &[line])
+    }
+
+    /// One that knows these sources: what follows `deb` in sources.list(5).
+    pub(crate) fn with(keys: &[u8], sources: &[String]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let at = |rest: &str| home.path().join(rest);
         for folder in ["state/lists/partial", "cache/archives/partial", "etc"] {
             std::fs::create_dir_all(at(folder)).unwrap();
         }
         std::fs::write(at("keys.gpg"), keys).unwrap();
-        let folder = archive.folder.path().display();
         let keys = at("keys.gpg");
-        let line = format!(
-            "deb [signed-by={}] copy:{folder} {SUITE} main\n",
-            keys.display()
-        );
+        let line: String = sources
+            .iter()
+            .map(|source| format!("deb [signed-by={}] {source}\n", keys.display()))
+            .collect();
         std::fs::write(at("etc/sources.list"), line).unwrap();
         let settings = format!(
             "Dir \"{0}\";\nDir::State \"{0}/state\";\nDir::State::status \"{0}/status\";\nDir::Cache \"{0}/cache\";\n\
@@ -164,6 +170,24 @@ impl Apt {
     /// Puts a database of installed packages before it.
     pub(crate) fn install(&self, status: &[u8]) {
         std::fs::write(self.home.path().join("status"), status).unwrap();
+    }
+
+    #[allow(dead_code, reason = "for the tests of policy")]
+    /// Puts pins before it, as apt_preferences(5) writes them.
+    pub(crate) fn prefer(&self, preferences: &str) {
+        std::fs::write(self.home.path().join("etc/preferences"), preferences).unwrap();
+    }
+
+    #[allow(dead_code, reason = "for the tests of policy")]
+    /// The version that it would install or keep.
+    pub(crate) fn candidate(&self, name: &str) -> String {
+        let output = self.run("apt-cache", &["policy", name]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("  Candidate: "));
+        line.unwrap_or_else(|| panic!("apt-cache policy {name}: {text}"))
+            .to_owned()
     }
 
     /// Every version of a package that apt knows, the latest first.

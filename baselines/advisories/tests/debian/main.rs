@@ -11,6 +11,7 @@
 
 mod apt;
 mod archive;
+mod layouts;
 mod mutation;
 mod repository;
 mod signatures;

@@ -95,7 +95,7 @@ fn no_mutation_of_a_signed_file_is_believed() {
             // What the signature does not cover (armor headers, line ends, blanks at line ends) may differ; what is
             // believed may not.
             Ok(repository) => {
-                assert_eq!(repository.packages(), believed.packages());
+                assert_eq!(repository.packages().unwrap(), believed.packages().unwrap());
                 let (ours, theirs) = (&repository.suites()[0], &believed.suites()[0]);
                 assert_eq!(
                     (&ours.codename, ours.date, &ours.signers),

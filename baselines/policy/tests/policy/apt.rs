@@ -25,15 +25,16 @@ fn findings_are_what_apt_would_upgrade() {
 
     let names: BTreeSet<_> = repositories[0]
         .packages()
+        .unwrap()
         .iter()
-        .map(|package| &*package.name)
+        .map(|package| package.name.to_string())
         .collect();
     let mut upgraded = 0;
     // Each package in turn at the oldest version on offer, at the newest, between them, and past them.
     for round in 0..4_usize {
         let mut status = String::new();
         for (number, name) in names.iter().enumerate() {
-            let offers = repositories[0].candidates(name);
+            let offers = repositories[0].candidates(name).unwrap();
             let (newest, oldest) = (&offers[0], &offers[offers.len() - 1]);
             let version = match (round + number) % 4 {
                 0 => oldest.version.to_string(),
@@ -68,6 +69,7 @@ fn findings_are_what_apt_would_upgrade() {
             inventory: &inventory,
             labels: &BTreeMap::new(),
             releases: &releases,
+            advisories: &dormouse_advisories::Advisories::default(),
             as_of: NOW.parse().unwrap(),
         });
         let ours: BTreeMap<String, String> = assessment

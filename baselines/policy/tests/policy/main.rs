@@ -17,6 +17,7 @@ mod apt;
 #[path = "../../../advisories/tests/debian/archive.rs"]
 mod archive;
 mod baselines;
+mod pins;
 mod schemas;
 mod verdicts;
 mod world;

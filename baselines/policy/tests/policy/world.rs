@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dormouse_advisories::{Index, Suite};
+use dormouse_advisories::{Advisories, Index, Suite};
 use dormouse_block::{Digest, Locator};
 use dormouse_filesystem::{Guest, MemoryTree};
 use dormouse_packages::{Inventory, take};
@@ -43,6 +43,9 @@ pub(crate) fn suite(codename: &str) -> Suite {
         date: Some("2026-01-01T00:00:00Z".parse().unwrap()),
         valid_until: None,
         stale: false,
+        not_automatic: false,
+        but_automatic_upgrades: false,
+        vouched: false,
         release: format!("dists/{codename}/InRelease"),
         digest: Digest::of(codename),
         signers: Vec::new(),
@@ -85,6 +88,7 @@ pub(crate) fn judge_at(
         inventory,
         labels: &labels,
         releases,
+        advisories: &Advisories::default(),
         as_of: as_of.parse().unwrap(),
     };
     let assessment = assess(&question);

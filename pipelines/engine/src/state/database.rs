@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dormouse_block::{Digest, Error, Gap, Identity, Result};
+use dormouse_policy::MendedCve;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::StageName;
@@ -36,6 +37,12 @@ create table if not exists findings (
     wanted text not null, rule text not null, why text not null, waiver text
 ) strict;
 create index if not exists findings_by_package on findings (run, package);
+create table if not exists cves (
+    run text not null, machine text not null, point text not null, package text not null, cve text not null,
+    advisory text, installed text not null, fixed text not null, wanted text not null, urgency text,
+    exploited integer not null, epss text
+) strict;
+create index if not exists cves_by_name on cves (run, cve);
 create table if not exists gaps (
     run text not null, machine text not null, point text not null, place text not null, kind text not null,
     why text not null, may_hide_packages integer not null
@@ -133,6 +140,8 @@ pub struct FindingRow {
     pub why: String,
     /// The waiver that covers it.
     pub waiver: Option<String>,
+    /// The CVEs that the wanted version mends.
+    pub cves: Vec<MendedCve>,
 }
 
 fn fail(error: rusqlite::Error) -> Error {
@@ -331,7 +340,14 @@ impl Database {
     ) -> Result<()> {
         let mut connection = self.connection();
         let transaction = connection.transaction().map_err(fail)?;
-        for table in ["machines", "restore_points", "packages", "findings", "gaps"] {
+        for table in [
+            "machines",
+            "restore_points",
+            "packages",
+            "findings",
+            "cves",
+            "gaps",
+        ] {
             transaction
                 .execute(
                     &format!("delete from {table} where run = ?1 and machine = ?2"),
@@ -463,7 +479,27 @@ fn record_point(
         "insert into findings (run, machine, point, package, installed, wanted, rule, why, waiver)
          values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
+    let mut cves = transaction.prepare_cached(
+        "insert into cves (run, machine, point, package, cve, advisory, installed, fixed, wanted, urgency, exploited, epss)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
     for finding in &point.findings {
+        for cve in &finding.cves {
+            cves.execute(params![
+                run,
+                point.machine,
+                point.point,
+                finding.package,
+                cve.id,
+                cve.advisory,
+                finding.installed,
+                cve.fixed,
+                finding.wanted,
+                cve.urgency,
+                cve.exploited,
+                cve.epss
+            ])?;
+        }
         statement.execute(params![
             run,
             point.machine,

@@ -56,6 +56,12 @@ impl State {
         })
     }
 
+    /// Where compiled indices of repositories are kept.
+    #[must_use]
+    pub fn index_folder(&self) -> PathBuf {
+        self.folder.join("index")
+    }
+
     /// The folder.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -6,9 +6,10 @@ mod solve;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dormouse_advisories::Repository;
+use dormouse_advisories::{Repository, Suite};
 use dormouse_block::Result;
-use dormouse_packages::dpkg::{Database, RelationField};
+use dormouse_packages::dpkg::{Database, RelationField, Version};
+use dormouse_policy::{Phased, Preferences, Scope};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Blocked, Hindrance, PlannedPackage};
@@ -22,6 +23,8 @@ pub enum Only {
     All,
     /// These names.
     Packages(BTreeSet<String>),
+    /// What any of these reaches.
+    Scopes(BTreeSet<Scope>),
 }
 
 /// What is asked.
@@ -34,7 +37,17 @@ pub struct Question<'a> {
     pub suites: &'a BTreeSet<String>,
     /// What is to be upgraded.
     pub only: &'a Only,
+    /// Which of several versions is a package's candidate.
+    pub preferences: &'a Preferences,
+    /// What to make of updates that are still being phased in.
+    pub phased: Phased,
+    /// Which versions mend which CVEs; without it no scope of a CVE reaches anything.
+    pub fixes: &'a Fixes<'a>,
 }
+
+/// Whether a CVE concerns a source package, and whether the later version of it mends that: CVE, source package,
+/// version there, version on offer.
+pub type Fixes<'a> = dyn Fn(&str, &str, &Version, &Version) -> bool + 'a;
 
 /// The answer: packages in the order in which they are unpacked, and what stays behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,6 +56,8 @@ pub struct Resolution {
     pub packages: Vec<PlannedPackage>,
     /// What was asked for and cannot be had.
     pub blocked: Vec<Blocked>,
+    /// The suites that what is to be unpacked comes from, as they were signed.
+    pub suites: Vec<Suite>,
 }
 
 /// Finds the upgrade set.
@@ -50,73 +65,62 @@ pub struct Resolution {
 /// # Errors
 /// `Corrupt` for relations that do not read, `Limit` where no set is found within a bounded number of rounds.
 pub fn resolve(question: &Question<'_>) -> Result<Resolution> {
-    let mut pool = Pool::new(question.database, question.repositories, question.suites)?;
+    let mut pool = Pool::new(question)?;
     let mut wanted: Vec<(Slot, Offer)> = Vec::new();
     let mut blocked = Vec::new();
     let mut seen = BTreeSet::new();
-    for (slot, node) in &pool.installed {
-        if let Only::Packages(names) = question.only
-            && !names.contains(&slot.0)
-        {
+    let slots: Vec<Slot> = pool.installed.keys().cloned().collect();
+    for slot in slots {
+        let Some(node) = pool.installed.get(&slot).cloned() else {
+            continue;
+        };
+        if !is_named(question.only, &node, &mut seen) {
             continue;
         }
-        seen.insert(slot.0.clone());
-        let newer: Vec<Offer> = pool
-            .candidates(&slot.0, &slot.1)
-            .into_iter()
-            .filter(|offer| {
-                pool.offered(*offer)
-                    .is_some_and(|(_, package)| package.version > node.version)
-            })
-            .collect();
-        let Some(latest) = newer.first() else {
+        let mut newer = pool.upgrades(&slot.0, &slot.1)?;
+        newer.retain(|offer| is_reached(question, &pool, &node, *offer));
+        let Some(latest) = newer.first().copied() else {
             continue;
         };
-        let version_of = |offer: &Offer| {
-            pool.offered(*offer)
-                .map(|(_, package)| package.version.to_string())
-                .unwrap_or_default()
+        let version = match pool.offered(latest) {
+            Some((_, package)) => package.version.to_string(),
+            None => continue,
         };
-        let block = |hindrance, why: String| Blocked {
-            name: slot.0.clone(),
-            architecture: node.architecture.clone(),
-            installed: Some(node.version.to_string()),
-            wanted: Some(version_of(latest)),
-            hindrance,
-            why: vec![why],
+        let mut block = |hindrance, why: String| {
+            blocked.push(Blocked {
+                name: slot.0.clone(),
+                architecture: node.architecture.clone(),
+                installed: Some(node.version.to_string()),
+                wanted: Some(version.clone()),
+                hindrance,
+                why: vec![why],
+            });
         };
         if node.held {
-            blocked.push(block(
+            block(
                 Hindrance::Held,
                 format!("{} is on hold", node.title()),
-            ));
+            );
             continue;
         }
         // A machine's share in a phased update cannot be known while it sleeps, so it waits for the whole of it.
-        let whole = newer.iter().find(|offer| {
-            pool.offered(**offer).is_some_and(|(_, package)| {
-                package.phased_percentage.is_none_or(|share| share >= 100)
-            })
-        });
-        match whole {
-            Some(offer) => wanted.push((slot.clone(), *offer)),
-            None => blocked.push(block(
+        match newer.into_iter().find(|offer| !pool.is_phased(*offer)) {
+            Some(offer) => wanted.push((slot.clone(), offer)),
+            None => block(
                 Hindrance::Phased,
-                format!("{} {} is still being phased in", slot.0, version_of(latest)),
-            )),
+                format!("{} {version} is still being phased in", slot.0),
+            ),
         }
     }
-    if let Only::Packages(names) = question.only {
-        for name in names.difference(&seen) {
-            blocked.push(Blocked {
-                name: name.clone(),
-                architecture: String::new(),
-                installed: None,
-                wanted: None,
-                hindrance: Hindrance::NotInstalled,
-                why: vec![format!("{name} is not installed")],
-            });
-        }
+    for name in absent(question.only, &seen) {
+        blocked.push(Blocked {
+            why: vec![format!("{name} is not installed")],
+            name,
+            architecture: String::new(),
+            installed: None,
+            wanted: None,
+            hindrance: Hindrance::NotInstalled,
+        });
     }
     let answer = solve::solve(&mut pool, &wanted)?;
     for (slot, offer) in &wanted {
@@ -138,11 +142,26 @@ pub fn resolve(question: &Question<'_>) -> Result<Resolution> {
             wanted: pool
                 .offered(*offer)
                 .map(|(_, package)| package.version.to_string()),
-            hindrance: Hindrance::Unsolvable,
-            why: answer.bans.get(offer).cloned().unwrap_or_default(),
+            hindrance: match answer.bans.get(offer) {
+                Some(ban) if ban.no_payload => Hindrance::NoPayload,
+                _ => Hindrance::Unsolvable,
+            },
+            why: answer
+                .bans
+                .get(offer)
+                .map(|ban| ban.why.clone())
+                .unwrap_or_default(),
         });
     }
     blocked.sort();
+    let mut suites: Vec<Suite> = answer
+        .solution
+        .chosen
+        .values()
+        .filter_map(|node| pool.suite(node.offer?).cloned())
+        .collect();
+    suites.sort();
+    suites.dedup();
     let asked: BTreeSet<&Slot> = wanted.iter().map(|(slot, _)| slot).collect();
     let chosen = &answer.solution.chosen;
     let mut packages = Vec::new();
@@ -150,24 +169,30 @@ pub fn resolve(question: &Question<'_>) -> Result<Resolution> {
         let Some(node) = chosen.get(&slot) else {
             continue;
         };
-        let Some((repository, package)) = node.offer.and_then(|offer| pool.offered(offer)) else {
+        let Some(offer) = node.offer else {
             continue;
         };
+        let Some((_, package)) = pool.offered(offer) else {
+            continue;
+        };
+        let suite = pool.suite(offer);
+        let installed = pool.installed.get(&slot);
         packages.push(PlannedPackage {
             name: package.name.to_string(),
             architecture: package.architecture.to_string(),
             version: package.version.to_string(),
-            installed: pool
-                .installed
-                .get(&slot)
-                .map(|node| node.version.to_string()),
+            installed: installed.map(|node| node.version.to_string()),
+            automatic: installed.is_none(),
             requested: asked.contains(&slot),
+            because: answer.solution.because.get(&slot).cloned(),
+            release: suite.map(|suite| suite.digest),
+            index: package.index,
+            priority: Some(pool.priority(offer)),
             payload: package.digest,
             size: package.size,
             installed_kib: package.installed_size.unwrap_or(0),
             filename: package.filename.to_string(),
-            suite: repository
-                .suite_of(package)
+            suite: suite
                 .map(|suite| suite.name().to_owned())
                 .unwrap_or_default(),
             source: package.source_name().to_owned(),
@@ -177,7 +202,75 @@ pub fn resolve(question: &Question<'_>) -> Result<Resolution> {
             scripts: Vec::new(),
         });
     }
-    Ok(Resolution { packages, blocked })
+    Ok(Resolution {
+        packages,
+        blocked,
+        suites,
+    })
+}
+
+/// Whether the names given, if any, reach an installed package.
+fn is_named(only: &Only, node: &pool::Node, seen: &mut BTreeSet<String>) -> bool {
+    let mut sees = |name: &str| seen.insert(name.to_owned());
+    match only {
+        Only::All => true,
+        Only::Packages(names) => {
+            let named = names.contains(&node.name);
+            if named {
+                sees(&node.name);
+            }
+            named
+        }
+        Only::Scopes(scopes) => {
+            let mut reached = false;
+            for scope in scopes {
+                match scope {
+                    Scope::Package(name) if *name == node.name || *name == node.source => {
+                        sees(name);
+                        reached = true;
+                    }
+                    Scope::Package(_) => {}
+                    Scope::All | Scope::Security | Scope::Cve(_) => reached = true,
+                }
+            }
+            reached
+        }
+    }
+}
+
+/// The names given of which nothing is installed.
+fn absent(only: &Only, seen: &BTreeSet<String>) -> Vec<String> {
+    match only {
+        Only::All => Vec::new(),
+        Only::Packages(names) => names.difference(seen).cloned().collect(),
+        Only::Scopes(scopes) => scopes
+            .iter()
+            .filter_map(|scope| match scope {
+                Scope::Package(name) if !seen.contains(name) => Some(name.clone()),
+                _ => None,
+            })
+            .collect(),
+    }
+}
+
+/// Whether what is asked for reaches this version of an installed package.
+fn is_reached(question: &Question<'_>, pool: &Pool<'_>, node: &pool::Node, offer: Offer) -> bool {
+    let Only::Scopes(scopes) = question.only else {
+        return true;
+    };
+    scopes.iter().any(|scope| match scope {
+        Scope::All => true,
+        Scope::Package(name) => *name == node.name || *name == node.source,
+        Scope::Security => pool.suite(offer).is_some_and(Suite::is_security),
+        Scope::Cve(cve) => pool.offered(offer).is_some_and(|(_, package)| {
+            (question.fixes)(
+                cve,
+                package.source_name(),
+                &node.source_version,
+                package.source_version(),
+            )
+        }),
+    })
 }
 
 /// The packages of the set whose new versions `node` cannot do without: where one of them stays behind, so must it.

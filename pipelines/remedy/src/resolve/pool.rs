@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use dormouse_advisories::{IndexedPackage, Repository};
-use dormouse_block::Result;
+use dormouse_advisories::{IndexedPackage, Repository, Suite};
+use dormouse_block::{Digest, Result};
 use dormouse_packages::dpkg::{
-    Alternative, Database, MultiArch, Qualifier, Record, Relation, RelationField, State, Version,
-    Want,
+    Alternative, MultiArch, Qualifier, Record, Relation, RelationField, State, Version, Want,
 };
+use dormouse_policy::{Offer as Ranked, Phased, Preferences};
+
+use super::Question;
 
 /// One version of one package.
 #[derive(Debug, Clone)]
@@ -26,14 +28,15 @@ pub(super) struct Node {
     pub(super) offer: Option<Offer>,
     /// The administrator holds it.
     pub(super) held: bool,
+    /// Its source package.
+    pub(super) source: String,
+    /// Its source package's version.
+    pub(super) source_version: Version,
 }
 
-/// Which package of which repository.
+/// Which of the packages on offer that were looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Offer {
-    pub(super) repository: usize,
-    pub(super) package: usize,
-}
+pub(super) struct Offer(usize);
 
 /// An installed place: a name and an architecture, `all` counting as the machine's own.
 pub(super) type Slot = (String, String);
@@ -49,6 +52,7 @@ impl Node {
         if record.status.state < State::HalfInstalled {
             return Ok(None);
         }
+        let own_version = version.clone();
         let mut node = Self {
             name: record.name.clone(),
             architecture: record.architecture.clone(),
@@ -59,6 +63,8 @@ impl Node {
             provides: Vec::new(),
             offer: None,
             held: record.status.want == Want::Hold,
+            source: record.source_name.clone(),
+            source_version: record.source_version.clone().unwrap_or(own_version),
         };
         node.fill(|field| record.relations(field))?;
         Ok(Some(node))
@@ -75,6 +81,8 @@ impl Node {
             provides: Vec::new(),
             offer: Some(offer),
             held: false,
+            source: package.source_name().to_owned(),
+            source_version: package.source_version().clone(),
         };
         node.fill(|field| package.relations(field))?;
         Ok(node)
@@ -187,16 +195,18 @@ pub(super) struct Pool<'a> {
     pub(super) installed: BTreeMap<Slot, Node>,
     repositories: &'a [Repository],
     suites: &'a BTreeSet<String>,
+    preferences: &'a Preferences,
+    phased: Phased,
+    offers: Vec<Ranked>,
+    known: HashMap<(usize, Digest, Box<str>), Offer>,
+    ranked: HashMap<Slot, (Vec<Offer>, i32)>,
     nodes: HashMap<Offer, Node>,
-    providers: Option<BTreeMap<String, Vec<Offer>>>,
+    providers: HashMap<String, Vec<Offer>>,
 }
 
 impl<'a> Pool<'a> {
-    pub(super) fn new(
-        database: &Database,
-        repositories: &'a [Repository],
-        suites: &'a BTreeSet<String>,
-    ) -> Result<Self> {
+    pub(super) fn new(question: &Question<'a>) -> Result<Self> {
+        let database = question.database;
         let native = database
             .native_architecture()
             .unwrap_or_default()
@@ -212,23 +222,49 @@ impl<'a> Pool<'a> {
             architectures: database.architectures.iter().cloned().collect(),
             native,
             installed,
-            repositories,
-            suites,
+            repositories: question.repositories,
+            suites: question.suites,
+            preferences: question.preferences,
+            phased: question.phased,
+            offers: Vec::new(),
+            known: HashMap::new(),
+            ranked: HashMap::new(),
             nodes: HashMap::new(),
-            providers: None,
+            providers: HashMap::new(),
         })
     }
 
-    /// The package on offer.
-    pub(super) fn offered(&self, offer: Offer) -> Option<(&'a Repository, &'a IndexedPackage)> {
-        let repository = self.repositories.get(offer.repository)?;
-        Some((repository, repository.packages().get(offer.package)?))
+    /// The package on offer, and its repository.
+    pub(super) fn offered(&self, offer: Offer) -> Option<(&'a Repository, &IndexedPackage)> {
+        let ranked = self.offers.get(offer.0)?;
+        let repository = self.repositories.get(ranked.repository)?;
+        Some((repository, &ranked.package))
     }
 
-    fn is_allowed(&self, offer: Offer) -> bool {
-        let Some((repository, package)) = self.offered(offer) else {
-            return false;
-        };
+    /// The suite of a package on offer.
+    pub(super) fn suite(&self, offer: Offer) -> Option<&'a Suite> {
+        let ranked = self.offers.get(offer.0)?;
+        self.repositories
+            .get(ranked.repository)?
+            .suite_of(&ranked.package)
+    }
+
+    /// The priority of a package on offer.
+    pub(super) fn priority(&self, offer: Offer) -> i32 {
+        self.offers
+            .get(offer.0)
+            .map_or(0, |ranked| ranked.priority)
+    }
+
+    /// Why the package file of a package on offer cannot be had.
+    pub(super) fn why_no_payload(&self, offer: Offer) -> Result<Option<String>> {
+        match self.offered(offer) {
+            Some((repository, package)) => repository.why_no_payload(package),
+            None => Ok(None),
+        }
+    }
+
+    fn is_allowed(&self, repository: &Repository, package: &IndexedPackage) -> bool {
         let right_suite = self.suites.is_empty()
             || repository.suite_of(package).is_some_and(|suite| {
                 self.suites
@@ -240,59 +276,108 @@ impl<'a> Pool<'a> {
         right_suite && right_architecture
     }
 
-    /// All versions on offer of one name for one architecture, the latest first; the first repository counts first.
-    pub(super) fn candidates(&self, name: &str, architecture: &str) -> Vec<Offer> {
-        let mut out = Vec::new();
+    /// A number for a package on offer, the same whenever it is met.
+    fn keep(&mut self, ranked: Ranked) -> Offer {
+        let key = (
+            ranked.repository,
+            ranked.package.index.unwrap_or(ranked.package.digest),
+            format!(
+                "{} {} {} {}",
+                ranked.package.name,
+                ranked.package.architecture,
+                ranked.package.version,
+                ranked.package.filename
+            )
+            .into_boxed_str(),
+        );
+        if let Some(known) = self.known.get(&key) {
+            return *known;
+        }
+        let offer = Offer(self.offers.len());
+        self.offers.push(ranked);
+        self.known.insert(key, offer);
+        offer
+    }
+
+    /// The versions on offer of one name for one architecture, in the order of preference: the candidate first.
+    /// And the priority of what is installed.
+    pub(super) fn ranked(&mut self, name: &str, architecture: &str) -> Result<(Vec<Offer>, i32)> {
+        let slot = (name.to_owned(), architecture.to_owned());
+        if let Some(known) = self.ranked.get(&slot) {
+            return Ok(known.clone());
+        }
+        let mut found = Vec::new();
         for (number, repository) in self.repositories.iter().enumerate() {
-            let packages = repository.packages();
-            let start = packages.partition_point(|package| *package.name < *name);
-            for (at, package) in packages.iter().enumerate().skip(start) {
-                if *package.name != *name {
-                    break;
-                }
-                let offer = Offer {
-                    repository: number,
-                    package: at,
-                };
-                if package.fits(architecture, &self.native) && self.is_allowed(offer) {
-                    out.push(offer);
+            for package in repository.candidates(name)? {
+                if package.fits(architecture, &self.native) && self.is_allowed(repository, &package)
+                {
+                    found.push(Ranked {
+                        repository: number,
+                        package,
+                        priority: 0,
+                    });
                 }
             }
         }
+        let installed = self.installed.get(&slot).map(|node| &node.version);
+        let own = self
+            .preferences
+            .rank(self.repositories, &mut found, installed);
+        let offers: Vec<Offer> = found.into_iter().map(|ranked| self.keep(ranked)).collect();
+        self.ranked.insert(slot, (offers.clone(), own));
+        Ok((offers, own))
+    }
+
+    /// Whether a package on offer is given to a part of all machines only, so far.
+    pub(super) fn is_phased(&self, offer: Offer) -> bool {
+        self.phased == Phased::Wait
+            && self
+                .offered(offer)
+                .and_then(|(_, package)| package.phased_percentage)
+                .is_some_and(|share| share < 100)
+    }
+
+    /// The versions that may take the place of what is installed, or come new: the candidate first.
+    pub(super) fn upgrades(&mut self, name: &str, architecture: &str) -> Result<Vec<Offer>> {
+        let (mut ranked, own) = self.ranked(name, architecture)?;
+        let slot = (name.to_owned(), architecture.to_owned());
+        let Some(installed) = self.installed.get(&slot).map(|node| node.version.clone()) else {
+            return Ok(ranked);
+        };
         let version = |offer: &Offer| self.offered(*offer).map(|(_, package)| &package.version);
-        out.sort_by(|a, b| version(b).cmp(&version(a)).then_with(|| a.cmp(b)));
-        out
+        ranked.retain(|offer| version(offer) > Some(&installed) && self.priority(*offer) >= own);
+        Ok(ranked)
+    }
+
+    /// The version that apt would take: the first that is not phased in.
+    pub(super) fn candidate(&mut self, name: &str, architecture: &str) -> Result<Option<Offer>> {
+        let upgrades = self.upgrades(name, architecture)?;
+        Ok(upgrades.into_iter().find(|offer| !self.is_phased(*offer)))
     }
 
     /// What on offer provides `name`, in the order of names, the latest version of each first.
     pub(super) fn providers(&mut self, name: &str) -> Result<Vec<Offer>> {
-        if self.providers.is_none() {
-            let mut all: BTreeMap<String, Vec<Offer>> = BTreeMap::new();
-            for (number, repository) in self.repositories.iter().enumerate() {
-                for (at, package) in repository.packages().iter().enumerate() {
-                    let offer = Offer {
-                        repository: number,
-                        package: at,
+        if let Some(known) = self.providers.get(name) {
+            return Ok(known.clone());
+        }
+        let mut slots = BTreeSet::new();
+        for repository in self.repositories {
+            for package in repository.providers(name)? {
+                if self.is_allowed(repository, &package) {
+                    let architecture = match &*package.architecture {
+                        "all" => self.native.clone(),
+                        other => other.to_owned(),
                     };
-                    for relation in package.relations(RelationField::Provides)? {
-                        for given in relation.alternatives() {
-                            all.entry(given.name.clone()).or_default().push(offer);
-                        }
-                    }
+                    slots.insert((package.name.to_string(), architecture));
                 }
             }
-            self.providers = Some(all);
         }
-        let known = self
-            .providers
-            .as_ref()
-            .and_then(|all| all.get(name))
-            .cloned()
-            .unwrap_or_default();
-        Ok(known
-            .into_iter()
-            .filter(|offer| self.is_allowed(*offer))
-            .collect())
+        let mut offers = Vec::new();
+        for (name, architecture) in slots {
+            offers.extend(self.candidate(&name, &architecture)?);
+        }
+        self.providers.insert(name.to_owned(), offers.clone());
+        Ok(offers)
     }
 
     /// Reads what is on offer.

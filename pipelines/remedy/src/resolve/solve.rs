@@ -20,15 +20,33 @@ const MAX_ROUNDS: usize = 5_000;
 pub(super) struct Solution {
     /// What is to be unpacked, by place.
     pub(super) chosen: BTreeMap<Slot, Node>,
+    /// Why what was not asked for comes along, one clause each.
+    pub(super) because: BTreeMap<Slot, String>,
 }
 
 /// A version that cannot be had, and why: the last clause is the root.
-pub(super) type Bans = BTreeMap<Offer, Vec<String>>;
+pub(super) type Bans = BTreeMap<Offer, Ban>;
+
+/// Why a version cannot be had.
+#[derive(Debug, Clone)]
+pub(super) struct Ban {
+    pub(super) why: Vec<String>,
+    /// The repository has no file of it.
+    pub(super) no_payload: bool,
+}
 
 /// What stopped one round.
 struct Dead {
     offer: Offer,
-    why: Vec<String>,
+    ban: Ban,
+}
+
+impl Dead {
+    fn new(offer: Offer, why: Vec<String>) -> Self {
+        let no_payload = false;
+        let ban = Ban { why, no_payload };
+        Self { offer, ban }
+    }
 }
 
 enum Round {
@@ -48,7 +66,7 @@ pub(super) fn solve(pool: &mut Pool<'_>, wanted: &[(Slot, Offer)]) -> Result<Ans
     for _ in 0..MAX_ROUNDS {
         match round(pool, wanted, &bans)? {
             Round::Dead(dead) => {
-                bans.insert(dead.offer, dead.why);
+                bans.insert(dead.offer, dead.ban);
             }
             Round::Solved(solution) => return retry(pool, wanted, solution, bans),
         }
@@ -96,7 +114,7 @@ fn round(pool: &mut Pool<'_>, wanted: &[(Slot, Offer)], bans: &Bans) -> Result<R
         if !bans.contains_key(offer)
             && let Some(node) = forward.pool.node(*offer)?
         {
-            forward.take(slot.clone(), node);
+            forward.take(slot.clone(), node, None);
         }
     }
     loop {
@@ -115,7 +133,12 @@ fn round(pool: &mut Pool<'_>, wanted: &[(Slot, Offer)], bans: &Bans) -> Result<R
 }
 
 impl Forward<'_, '_> {
-    fn take(&mut self, slot: Slot, node: Node) {
+    fn take(&mut self, slot: Slot, node: Node, because: Option<String>) {
+        if let Some(because) = because
+            && !self.solution.chosen.contains_key(&slot)
+        {
+            self.solution.because.insert(slot.clone(), because);
+        }
         self.solution.chosen.insert(slot.clone(), node);
         self.todo.push_back(slot);
     }
@@ -161,7 +184,14 @@ impl Forward<'_, '_> {
         let Some(offer) = node.offer else {
             return Ok(None);
         };
-        let dead = |why: Vec<String>| Some(Dead { offer, why });
+        let dead = |why: Vec<String>| Some(Dead::new(offer, why));
+        if let Some(why) = self.pool.why_no_payload(offer)? {
+            let ban = Ban {
+                why: vec![format!("{}: {why}", node.title())],
+                no_payload: true,
+            };
+            return Ok(Some(Dead { offer, ban }));
+        }
         // All architectures of a package that may be installed side by side are of one version.
         if node.multi_arch == MultiArch::Same {
             let others: Vec<Slot> = self
@@ -179,11 +209,13 @@ impl Forward<'_, '_> {
                     continue;
                 }
                 let same = self
-                    .open_candidates(&other.0, &other.1)?
-                    .into_iter()
-                    .find(|candidate| candidate.version == node.version);
+                    .open_candidate(&other.0, &other.1)?
+                    .filter(|candidate| candidate.version == node.version);
                 match same {
-                    Some(candidate) => self.take(other, candidate),
+                    Some(candidate) => {
+                        let why = format!("{} needs the same version of it", node.title());
+                        self.take(other, candidate, Some(why));
+                    }
                     None => {
                         return Ok(dead(vec![format!(
                             "{} must have the same version for {} and there is none",
@@ -200,7 +232,8 @@ impl Forward<'_, '_> {
                 continue;
             }
             let mut why = vec![format!("{} {} {relation}", node.title(), verb(*field))];
-            if !self.provide(relation.alternatives(), &architecture, &mut why)? {
+            let because = why.first().cloned();
+            if !self.provide(relation.alternatives(), &architecture, because, &mut why)? {
                 return Ok(dead(why));
             }
         }
@@ -236,16 +269,18 @@ impl Forward<'_, '_> {
                 .map(Node::title)
                 .unwrap_or_default();
             let better = self
-                .open_candidates(&other.0, &other.1)?
-                .into_iter()
-                .find(|candidate| {
+                .open_candidate(&other.0, &other.1)?
+                .filter(|candidate| {
                     !candidate
                         .refuses
                         .iter()
                         .any(|(_, refused)| node.is_refused(refused, &self.pool.native))
                 });
             match better {
-                Some(candidate) => self.take(other, candidate),
+                Some(candidate) => {
+                    let why = format!("{title} {} {}", verb(field), node.title());
+                    self.take(other, candidate, Some(why));
+                }
                 None => {
                     return Ok(dead(vec![
                         node.title(),
@@ -257,30 +292,19 @@ impl Forward<'_, '_> {
         Ok(None)
     }
 
-    /// Versions of one place that are newer than what is there, not held and not banned, the latest first.
-    fn open_candidates(&mut self, name: &str, architecture: &str) -> Result<Vec<Node>> {
+    /// The candidate for one place, as apt would take it, where it is later than what is there, not held and not banned.
+    fn open_candidate(&mut self, name: &str, architecture: &str) -> Result<Option<Node>> {
         let there = self
             .pool
             .installed
             .get(&(name.to_owned(), architecture.to_owned()));
         if there.is_some_and(|there| there.held) {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let version = there.map(|there| there.version.clone());
-        let mut out = Vec::new();
-        for offer in self.pool.candidates(name, architecture) {
-            if self.bans.contains_key(&offer) {
-                continue;
-            }
-            if let Some(node) = self.pool.node(offer)?
-                && version
-                    .as_ref()
-                    .is_none_or(|version| node.version > *version)
-            {
-                out.push(node);
-            }
+        match self.pool.candidate(name, architecture)? {
+            Some(offer) if !self.bans.contains_key(&offer) => self.pool.node(offer),
+            _ => Ok(None),
         }
-        Ok(out)
     }
 
     /// Takes the first version on offer that meets one of `alternatives`; tells in `why` what stood in the way.
@@ -288,6 +312,7 @@ impl Forward<'_, '_> {
         &mut self,
         alternatives: &[Alternative],
         architecture: &str,
+        because: Option<String>,
         why: &mut Vec<String>,
     ) -> Result<bool> {
         let native = self.pool.native.clone();
@@ -304,12 +329,12 @@ impl Forward<'_, '_> {
             for architecture_of in &architectures {
                 let slot = (wanted.name.clone(), architecture_of.clone());
                 let taken = self.solution.chosen.get(&slot).cloned();
-                for candidate in self.open_candidates(&wanted.name, architecture_of)? {
+                if let Some(candidate) = self.open_candidate(&wanted.name, architecture_of)? {
                     let better = taken
                         .as_ref()
                         .is_none_or(|taken| candidate.version > taken.version);
                     if better && candidate.meets(wanted, architecture, &native) {
-                        self.take(slot, candidate);
+                        self.take(slot, candidate, because);
                         return Ok(true);
                     }
                 }
@@ -329,34 +354,40 @@ impl Forward<'_, '_> {
                 if there.is_none_or(|there| !there.held && there.version < candidate.version)
                     && candidate.meets(wanted, architecture, &native)
                 {
-                    self.take(slot, candidate);
+                    self.take(slot, candidate, because);
                     return Ok(true);
                 }
             }
         }
-        self.explain(alternatives, architecture, why);
+        self.explain(alternatives, architecture, why)?;
         Ok(false)
     }
 
     /// Why none of `alternatives` can be had.
-    fn explain(&self, alternatives: &[Alternative], architecture: &str, why: &mut Vec<String>) {
+    fn explain(
+        &mut self,
+        alternatives: &[Alternative],
+        architecture: &str,
+        why: &mut Vec<String>,
+    ) -> Result<()> {
         for wanted in alternatives {
             let slot = (wanted.name.clone(), architecture.to_owned());
             if let Some(there) = self.pool.installed.get(&slot)
                 && there.held
             {
                 why.push(format!("{} is on hold", there.title()));
-                return;
+                return Ok(());
             }
-            for offer in self.pool.candidates(&wanted.name, architecture) {
+            for offer in self.pool.ranked(&wanted.name, architecture)?.0 {
                 if let Some(known) = self.bans.get(&offer) {
-                    why.extend(known.iter().cloned());
-                    return;
+                    why.extend(known.why.iter().cloned());
+                    return Ok(());
                 }
             }
         }
         let names: Vec<String> = alternatives.iter().map(ToString::to_string).collect();
         why.push(format!("nothing on offer is {}", names.join(" or ")));
+        Ok(())
     }
 
     /// Upgrades what `node` refuses; `Some` says why that cannot be.
@@ -380,13 +411,15 @@ impl Forward<'_, '_> {
             .collect();
         for (slot, other) in hit {
             let better = self
-                .open_candidates(&slot.0, &slot.1)?
-                .into_iter()
-                .find(|candidate| {
+                .open_candidate(&slot.0, &slot.1)?
+                .filter(|candidate| {
                     candidate.version > other.version && !candidate.is_refused(refused, &native)
                 });
             match better {
-                Some(candidate) => self.take(slot, candidate),
+                Some(candidate) => {
+                    let why = format!("{} {} {refused}", node.title(), verb(field));
+                    self.take(slot, candidate, Some(why));
+                }
                 None => {
                     let mut why = vec![format!("{} {} {refused}", node.title(), verb(field))];
                     why.push(if other.held {
@@ -444,9 +477,9 @@ impl Forward<'_, '_> {
                 if !before || self.is_met(relation.alternatives(), &architecture) {
                     continue;
                 }
-                if let Some(candidate) = self.open_candidates(&slot.0, &slot.1)?.into_iter().next()
-                {
-                    self.take(slot, candidate);
+                if let Some(candidate) = self.open_candidate(&slot.0, &slot.1)? {
+                    let why = format!("{} {} {relation}", node.title(), verb(*field));
+                    self.take(slot, candidate, Some(why));
                     return Ok(None);
                 }
                 let culprit = self.solution.chosen.iter().find(|(place, _)| {
@@ -472,7 +505,7 @@ impl Forward<'_, '_> {
                 if node.held {
                     why.push(format!("{} is on hold", node.title()));
                 }
-                return Ok(Some(Dead { offer, why }));
+                return Ok(Some(Dead::new(offer, why)));
             }
         }
         Ok(None)

@@ -8,6 +8,7 @@
 mod random;
 mod scene;
 
+use dormouse_policy::{Phased, Preferences, Scope};
 use dormouse_remedy::{Hindrance, Only};
 use scene::{Scene, package, packages, place, taken};
 
@@ -170,6 +171,103 @@ fn phased_updates_wait() {
     );
     assert_eq!(resolution.blocked.len(), 1);
     assert_eq!(resolution.blocked[0].hindrance, Hindrance::Phased);
+    let all = scene.resolve_with(&Only::All, &Preferences::default(), Phased::Take);
+    assert_eq!(taken(&all).get("app").map(String::as_str), Some("2"));
+    assert_eq!(taken(&all).get("whole").map(String::as_str), Some("2"));
+}
+
+#[test]
+fn what_comes_new_is_marked_automatic_and_says_why_and_from_where() {
+    let scene = Scene::new(
+        &packages("dpkg 1\n linux-image 1 | Depends: linux-image-6.1-1\n linux-image-6.1-1 1"),
+        &packages(
+            "linux-image 2 | Depends: linux-image-6.1-2\n linux-image-6.1-2 2 | Depends: modules\n modules 2",
+        ),
+    );
+    let resolution = scene.resolve(&Only::All);
+    assert_eq!(taken(&resolution), scene.apt_takes(UPGRADE));
+    let of = |name: &str| &resolution.packages[place(&resolution, name)];
+    assert!(!of("linux-image").automatic && of("linux-image").because.is_none());
+    assert!(of("linux-image-6.1-2").automatic && of("modules").automatic);
+    assert_eq!(
+        of("modules").because.as_deref(),
+        Some("linux-image-6.1-2 2 depends on modules")
+    );
+    assert_eq!(resolution.suites.len(), 1);
+    let suite = &resolution.suites[0];
+    assert_eq!(of("modules").release, Some(suite.digest));
+    assert_eq!(of("modules").index, Some(suite.indices[0].digest));
+    assert_eq!(of("modules").priority, Some(500));
+    assert_eq!(suite.signers.len(), 1);
+}
+
+#[test]
+fn a_mirror_without_a_file_says_which_and_what_stays_behind_for_it() {
+    let scene = Scene::new(
+        &packages("dpkg 1\n app 1\n lib 1\n other 1"),
+        &packages("app 2 | Depends: lib (>= 2)\n lib 2\n other 2"),
+    );
+    scene.lose("lib", "2");
+    let resolution = scene.resolve(&Only::All);
+    assert_eq!(taken(&resolution).keys().collect::<Vec<_>>(), ["other"]);
+    let why = |name: &str| {
+        let blocked = resolution.blocked.iter().find(|one| one.name == name);
+        let blocked = blocked.unwrap();
+        (blocked.hindrance, blocked.why.join("; "))
+    };
+    assert_eq!(
+        why("lib"),
+        (
+            Hindrance::NoPayload,
+            "lib 2: the repository has no file pool/lib_2.deb".to_owned()
+        )
+    );
+    assert_eq!(
+        why("app"),
+        (
+            Hindrance::Unsolvable,
+            "app 2 depends on lib (>= 2); lib 2: the repository has no file pool/lib_2.deb".to_owned()
+        )
+    );
+}
+
+#[test]
+fn scopes_reach_sources_cves_and_names_and_nothing_else() {
+    let scene = Scene::new(
+        &packages(
+            "dpkg 1\n one 1 | Source: both\n two 1 | Source: both\n three 1\n mended 1\n mended-too 1 | Source: mended",
+        ),
+        &packages(
+            "one 2 | Source: both\n two 2 | Source: both\n three 2\n mended 2\n mended-too 2 | Source: mended",
+        ),
+    );
+    let reach = |scopes: &[&str]| {
+        let scopes = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
+        let resolution = scene.resolve(&Only::Scopes(scopes));
+        let names: Vec<String> = taken(&resolution).into_keys().collect();
+        (names.join(" "), resolution.blocked)
+    };
+    assert_eq!(reach(&["both"]).0, "one two");
+    assert_eq!(reach(&["one"]).0, "one");
+    assert_eq!(reach(&["three", "both"]).0, "one three two");
+    assert_eq!(reach(&["cve-2026-0001"]).0, "mended mended-too");
+    assert_eq!(reach(&["CVE-2026-0002"]).0, "");
+    assert_eq!(reach(&["security"]).0, "", "the suite is called test");
+    assert_eq!(reach(&["all"]).0, "mended mended-too one three two");
+    let (names, blocked) = reach(&["absent", "one"]);
+    assert_eq!((names.as_str(), blocked.len()), ("one", 1));
+    assert_eq!(blocked[0].hindrance, Hindrance::NotInstalled);
+    assert!("not a name".parse::<Scope>().is_err());
+}
+
+#[test]
+fn the_same_version_of_another_build_and_earlier_ones_are_no_upgrade() {
+    let scene = Scene::new(
+        &packages("dpkg 1\n app 2 | Depends: dpkg\n local 3~local"),
+        &packages("app 2\n local 2"),
+    );
+    let resolution = scene.resolve(&Only::All);
+    assert!(resolution.packages.is_empty() && resolution.blocked.is_empty());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use dormouse_advisories::{Keyring, Repository, Selection};
 use dormouse_block::Digest;
 use dormouse_packages::dpkg::Database;
+use dormouse_policy::{Phased, Preferences};
 use dormouse_remedy::{Only, Question, Resolution, resolve};
 use tempfile::TempDir;
 
@@ -126,6 +127,13 @@ impl Scene {
             })
             .collect();
         std::fs::write(index.join("Packages"), &text).unwrap();
+        let pool = folder.path().join("mirror/pool");
+        std::fs::create_dir(&pool).unwrap();
+        for package in offered {
+            let version = package.version.replace(':', "%3a");
+            let file = std::fs::File::create(pool.join(format!("{}_{version}.deb", package.name)));
+            file.unwrap().set_len(1000).unwrap();
+        }
         let release = format!(
             "Origin: Test\nSuite: test\nCodename: test\nDate: Thu, 01 Jan 2026 12:00:00 UTC\nArchitectures: amd64 i386\n\
              Components: main\nSHA256:\n {} {} main/binary-amd64/Packages\n",
@@ -168,6 +176,21 @@ impl Scene {
     }
 
     pub(crate) fn resolve(&self, only: &Only) -> Resolution {
+        self.resolve_with(only, &Preferences::default(), Phased::Wait)
+    }
+
+    /// Takes the package file of one version away.
+    pub(crate) fn lose(&self, name: &str, version: &str) {
+        let file = format!("mirror/pool/{name}_{version}.deb");
+        std::fs::remove_file(self.folder.path().join(file)).unwrap();
+    }
+
+    pub(crate) fn resolve_with(
+        &self,
+        only: &Only,
+        preferences: &Preferences,
+        phased: Phased,
+    ) -> Resolution {
         let repository = Repository::open(
             &self.folder.path().join("mirror"),
             &self.keyring,
@@ -186,6 +209,14 @@ impl Scene {
             repositories: &[repository],
             suites: &BTreeSet::new(),
             only,
+            preferences,
+            phased,
+            fixes: &|cve, source, there, offered| {
+                cve == "CVE-2026-0001"
+                    && source == "mended"
+                    && there.as_str() < "2"
+                    && offered.as_str() >= "2"
+            },
         })
         .unwrap()
     }
