@@ -114,15 +114,7 @@ fn every_output_reads_as_qemu_reads_it_and_is_clean() {
         // QEMU reads the same, and finds nothing wrong.
         run(
             "qemu-img",
-            &[
-                "compare",
-                "-f",
-                "raw",
-                "-F",
-                qemu,
-                name(&model),
-                name(&to),
-            ],
+            &["compare", "-f", "raw", "-F", qemu, name(&model), name(&to)],
         );
         if matches!(qemu, "qcow2" | "vhdx" | "vmdk") {
             let out = output("qemu-img", &["check", "-f", qemu, name(&to)]);
@@ -219,5 +211,77 @@ fn a_disk_that_a_format_cannot_hold_is_refused() {
             .unwrap_err();
         assert_eq!(error.kind(), dormouse_block::ErrorKind::Limit, "{error}");
         assert!(!to.exists() && !Overlay::partial_path(&to).exists());
+    }
+}
+
+#[test]
+fn an_overlay_on_any_base_reads_as_qemu_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let seed = folder.path().join("seed.raw");
+    let size = 6 << 20;
+    seed_raw(&seed, size, 8);
+    for (base, qemu, options) in [
+        ("base.raw", "raw", "size=6M"),
+        ("base.qcow2", "qcow2", "size=6M"),
+        ("base.qcow", "qcow", "size=6M"),
+        ("sparse.vmdk", "vmdk", "subformat=monolithicSparse"),
+        ("stream.vmdk", "vmdk", "subformat=streamOptimized"),
+        ("flat.vmdk", "vmdk", "subformat=monolithicFlat"),
+        ("split.vmdk", "vmdk", "subformat=twoGbMaxExtentSparse"),
+        ("dynamic.vhd", "vpc", "subformat=dynamic,force_size=on"),
+        ("geometry.vhd", "vpc", "subformat=dynamic"),
+        ("fixed.vhd", "vpc", "subformat=fixed,force_size=on"),
+        ("base.vhdx", "vhdx", "subformat=dynamic"),
+        ("base.vdi", "vdi", "static=off"),
+    ] {
+        let path = folder.path().join(base);
+        run(
+            "qemu-img",
+            &[
+                "convert",
+                "-f",
+                "raw",
+                "-O",
+                qemu,
+                "-o",
+                options,
+                name(&seed),
+                name(&path),
+            ],
+        );
+        let model = folder.path().join("model.raw");
+        run(
+            "qemu-img",
+            &[
+                "convert",
+                "-f",
+                qemu,
+                "-O",
+                "raw",
+                name(&path),
+                name(&model),
+            ],
+        );
+        let mut bytes = std::fs::read(&model).unwrap();
+        bytes[700_000..800_000].fill(0x77);
+        bytes[5 << 20..(5 << 20) + 200_000].fill(0);
+        std::fs::write(&model, &bytes).unwrap();
+        let to = folder.path().join(format!("{base}.overlay.qcow2"));
+        write(&path, &to, Output::Overlay, &serially);
+        // QEMU opens the base by the format that the overlay names.
+        run(
+            "qemu-img",
+            &[
+                "compare",
+                "-f",
+                "raw",
+                "-F",
+                "qcow2",
+                name(&model),
+                name(&to),
+            ],
+        );
+        run("qemu-img", &["check", name(&to)]);
+        assert_same(&*image(&to).open_point(ACTIVE).unwrap(), &model, base);
     }
 }
