@@ -61,6 +61,16 @@ pub(crate) struct Files<'a> {
     pub(crate) cwd: GuestPath,
     pub(crate) umask: u16,
     pub(crate) budget: Budget,
+    /// The user in whose name commands look at files; root unless `su` says otherwise.
+    pub(crate) user: Option<User>,
+}
+
+/// A user whom a command is run as.
+#[derive(Debug, Clone)]
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    /// The user's own group first.
+    pub(crate) groups: Vec<u32>,
 }
 
 enum Walked {
@@ -88,6 +98,17 @@ fn below(path: &[u8], directory: &[u8]) -> bool {
 }
 
 impl Files<'_> {
+    /// Refuses what root may do and perhaps not the current user.
+    fn as_root(&self) -> Run<()> {
+        match self.user {
+            None => Ok(()),
+            Some(_) => Err(Stop::defer(
+                Reason::Usage,
+                "reads or changes files as another user",
+            )),
+        }
+    }
+
     /// Walks `path` as the kernel does.
     fn walk(&mut self, path: &[u8], follow: Follow) -> Run<Walked> {
         self.budget.step(1)?;
@@ -232,6 +253,7 @@ impl Files<'_> {
 
     /// The names in a directory, in byte order.
     pub(crate) fn list(&mut self, path: &[u8]) -> Call<BTreeSet<Vec<u8>>> {
+        self.as_root()?;
         let found = attempt!(self.find(path, Follow::Links));
         if found.node != DraftNode::Directory {
             return Ok(Err(Errno::NotDirectory));
@@ -254,6 +276,7 @@ impl Files<'_> {
 
     /// The bytes of a file.
     pub(crate) fn read(&mut self, path: &[u8]) -> Call<Vec<u8>> {
+        self.as_root()?;
         let found = attempt!(self.find(path, Follow::Links));
         match &found.node {
             DraftNode::File(content) => {
@@ -310,6 +333,7 @@ impl Files<'_> {
 
     /// Replaces the bytes of the file at `path`, which is free of symbolic links.
     pub(crate) fn set_bytes(&mut self, path: &GuestPath, bytes: Vec<u8>) -> Run<()> {
+        self.as_root()?;
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.budget.object(size)?;
         self.budget.bytes(size)?;
@@ -322,6 +346,7 @@ impl Files<'_> {
 
     /// Replaces the content of the file at `path`, which is free of symbolic links, by another file's.
     pub(crate) fn set_content(&mut self, path: &GuestPath, content: Content) -> Run<()> {
+        self.as_root()?;
         self.draft
             .set_content(path, content)
             .map_err(|error| broken(&error))?;
@@ -376,6 +401,7 @@ impl Files<'_> {
     }
 
     pub(crate) fn put(&mut self, place: &GuestPath, node: DraftNode, mode: u16) -> Run<()> {
+        self.as_root()?;
         if RUNNING
             .iter()
             .any(|directory| below(place.as_bytes(), directory))
@@ -424,6 +450,7 @@ impl Files<'_> {
     }
 
     pub(crate) fn make_link(&mut self, existing: &[u8], path: &[u8]) -> Call<()> {
+        self.as_root()?;
         let existing = attempt!(self.find(existing, Follow::No));
         if existing.node == DraftNode::Directory {
             return Ok(Err(Errno::Invalid));
@@ -442,6 +469,7 @@ impl Files<'_> {
 
     /// rename(2).
     pub(crate) fn rename(&mut self, from: &[u8], to: &[u8]) -> Call<()> {
+        self.as_root()?;
         let from = attempt!(self.find(trim_slashes(from), Follow::No));
         let to = match self.walk(trim_slashes(to), Follow::No)? {
             Walked::Failed(errno) => return Ok(Err(errno)),
@@ -506,6 +534,7 @@ impl Files<'_> {
     }
 
     fn remove(&mut self, path: &GuestPath) -> Call<()> {
+        self.as_root()?;
         self.draft.remove(path).map_err(|error| broken(&error))?;
         Ok(Ok(()))
     }
@@ -516,6 +545,7 @@ impl Files<'_> {
         path: &GuestPath,
         change: impl FnOnce(&mut Attributes),
     ) -> Run<()> {
+        self.as_root()?;
         let found = self
             .direct(path)?
             .ok_or_else(|| Stop::defer(Reason::Guest, format!("{path} vanished")))?;

@@ -394,3 +394,121 @@ pub(crate) fn usermod(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     }
     Ok(0)
 }
+
+const DELUSER: Spec = Spec {
+    short: "q",
+    long: &[("quiet", 'q'), ("system", 's'), ("group", 'g')],
+    permute: true,
+};
+
+/// `deluser USER GROUP`; and `deluser` and `delgroup` of what is not there.
+pub(crate) fn deluser(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let command = words.first().cloned().unwrap_or_default();
+    let arguments = arguments::read(shell, words, &DELUSER)?;
+    let names: Vec<String> = arguments
+        .operands
+        .iter()
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect();
+    match names.as_slice() {
+        [user, group] => {
+            if accounts::passwd(shell, user.as_bytes())?.is_none() {
+                shell.complain(&command, format!("The user `{user}' does not exist."))?;
+                return Ok(2);
+            }
+            let Some(record) = accounts::group_record(shell, group.as_bytes())? else {
+                shell.complain(&command, format!("The group `{group}' does not exist."))?;
+                return Ok(3);
+            };
+            let primary = accounts::user(shell, user.as_bytes())?.and_then(|(_, gid)| gid);
+            if primary.is_some() && primary == field(&record, 2) {
+                shell.complain(
+                    &command,
+                    "You may not remove the user from their primary group.",
+                )?;
+                return Ok(7);
+            }
+            let members = record.get(3).cloned().unwrap_or_default();
+            if !members
+                .split(|&byte| byte == b',')
+                .any(|member| member == user.as_bytes())
+            {
+                shell.complain(
+                    &command,
+                    format!("The user `{user}' is not a member of group `{group}'."),
+                )?;
+                return Ok(6);
+            }
+            remove_member(shell, "/etc/group", group, user)?;
+            remove_member(shell, "/etc/gshadow", group, user)?;
+            Ok(0)
+        }
+        [name] => {
+            let only_group = command == b"delgroup" || arguments.has('g');
+            let there = if only_group {
+                accounts::group_record(shell, name.as_bytes())?.is_some()
+            } else {
+                accounts::passwd(shell, name.as_bytes())?.is_some()
+            };
+            if there {
+                return shell.usage(&command, "removing an account is not interpreted");
+            }
+            // A system account that is not there is as wanted.
+            if arguments.has('s') {
+                return Ok(0);
+            }
+            shell.complain(&command, format!("`{name}' does not exist."))?;
+            Ok(if only_group { 3 } else { 2 })
+        }
+        _ => shell.usage(&command, "the call is not interpreted"),
+    }
+}
+
+fn remove_member(shell: &mut Shell<'_>, path: &str, group: &str, user: &str) -> Run<()> {
+    let text = shell.files.read(path.as_bytes())?.unwrap_or_default();
+    let mut out = Vec::new();
+    for line in lines(&text) {
+        let mut fields: Vec<Vec<u8>> = line
+            .split(|&byte| byte == b':')
+            .map(<[u8]>::to_vec)
+            .collect();
+        if fields.first().is_some_and(|name| name == group.as_bytes())
+            && let Some(members) = fields.last_mut()
+        {
+            *members = members
+                .split(|&byte| byte == b',')
+                .filter(|member| *member != user.as_bytes())
+                .collect::<Vec<_>>()
+                .join(&b',');
+        }
+        out.extend_from_slice(&fields.join(&b':'));
+        out.push(b'\n');
+    }
+    if out != text {
+        rewrite(shell, path, out)?;
+    }
+    Ok(())
+}
+
+/// `useradd` of an account that is there already; making one is left to the guest's own program.
+pub(crate) fn useradd(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let name = words.last().cloned().unwrap_or_default();
+    if accounts::passwd(shell, &name)?.is_none() {
+        return shell.usage(b"useradd", "making an account is not interpreted");
+    }
+    shell.complain(b"useradd", "user already exists")?;
+    Ok(9)
+}
+
+/// `groupadd` of a group that is there already.
+pub(crate) fn groupadd(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let name = words.last().cloned().unwrap_or_default();
+    if accounts::group_record(shell, &name)?.is_none() {
+        return shell.usage(b"groupadd", "making a group is not interpreted");
+    }
+    if words.iter().any(|word| word == b"-f" || word == b"--force") {
+        return Ok(0);
+    }
+    shell.complain(b"groupadd", "group already exists")?;
+    Ok(9)
+}

@@ -3,9 +3,11 @@
 pub(crate) mod accounts;
 mod adduser;
 mod alternatives;
+mod apache;
 mod arguments;
 mod awk;
 mod caches;
+mod capability;
 mod copy;
 mod date;
 pub(crate) mod debconf;
@@ -18,9 +20,12 @@ mod grep;
 mod ldconfig;
 mod make;
 mod mode;
+mod mysql;
 mod name;
 mod openssl;
+mod pam;
 mod perl;
+mod postgresql;
 mod process;
 mod python;
 mod remove;
@@ -32,6 +37,9 @@ mod statoverride;
 mod text;
 mod tmpfiles;
 mod tr;
+mod ufw;
+mod user;
+mod vendor;
 mod xargs;
 
 use crate::shell::Shell;
@@ -43,6 +51,9 @@ pub(crate) type Command = fn(&mut Shell<'_>, &[Vec<u8>]) -> Run<i32>;
 /// Every interpreted command, by name.
 const COMMANDS: &[(&str, Command)] = &[
     ("[", process::builtin),
+    ("a2query", apache::a2query),
+    ("aa-enabled", services::no_apparmor),
+    ("aa-status", services::no_apparmor),
     ("addgroup", adduser::adduser),
     ("adduser", adduser::adduser),
     ("apparmor_parser", services::kernel_load),
@@ -60,6 +71,8 @@ const COMMANDS: &[(&str, Command)] = &[
     ("date", date::date),
     ("deb-systemd-helper", services::deb_systemd_helper),
     ("deb-systemd-invoke", services::deb_systemd_invoke),
+    ("delgroup", adduser::deluser),
+    ("deluser", adduser::deluser),
     ("df", process::df),
     ("diff", digest::compare),
     ("dirname", name::dirname),
@@ -68,6 +81,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("dpkg-query", dpkg::dpkg_query),
     ("dpkg-statoverride", statoverride::dpkg_statoverride),
     ("dpkg-trigger", dpkg::dpkg_trigger),
+    ("dpkg-vendor", vendor::dpkg_vendor),
     ("echo", process::echo),
     ("egrep", grep::grep),
     ("env", xargs::env),
@@ -80,12 +94,14 @@ const COMMANDS: &[(&str, Command)] = &[
     ("getent", accounts::getent),
     ("getopt", getopt::getopt),
     ("grep", grep::grep),
+    ("groupadd", adduser::groupadd),
     ("head", text::head),
     ("hostname", process::hostname),
     ("id", accounts::id),
     ("install", make::install),
     ("invoke-rc.d", services::invoke_rc_d),
     ("ionice", xargs::nice),
+    ("ischroot", process::succeed),
     ("killall", process::no_process),
     ("ldconfig", ldconfig::ldconfig),
     ("ln", copy::ln),
@@ -98,10 +114,16 @@ const COMMANDS: &[(&str, Command)] = &[
     ("mkdir", make::mkdir),
     ("mktemp", make::mktemp),
     ("mv", copy::mv),
+    ("my_print_defaults", mysql::my_print_defaults),
     ("mysqladmin", process::no_server),
     ("nice", xargs::nice),
     ("openssl", openssl::openssl),
+    ("pam-auth-update", pam::pam_auth_update),
     ("perl", perl::perl),
+    ("pg_checksystem", process::succeed),
+    ("pg_conftool", postgresql::pg_conftool),
+    ("pg_controldata", postgresql::pg_controldata),
+    ("pg_lsclusters", postgresql::pg_lsclusters),
     ("pgrep", process::no_process),
     ("pidof", process::no_process),
     ("pkill", process::no_process),
@@ -120,17 +142,24 @@ const COMMANDS: &[(&str, Command)] = &[
     ("rm", remove::rm),
     ("rmdir", remove::rmdir),
     ("run-parts", process::run_parts),
+    ("run-upgrade-scripts", postgresql::run_upgrade_scripts),
+    ("runuser", user::su),
     ("sed", sed::sed),
     ("seq", process::seq),
     ("service", services::invoke_rc_d),
+    ("setcap", capability::setcap),
+    ("setpriv", caches::setpriv),
     ("sh", process::sh),
     ("sha256sum", digest::sum),
     ("sleep", process::succeed),
     ("sort", sort::sort),
     ("ss", process::ss),
     ("stat", stat::stat),
+    ("su", user::su),
     ("sync", process::succeed),
+    ("sysctl", services::sysctl),
     ("systemctl", services::systemctl),
+    ("systemd-sysctl", services::kernel_load),
     ("systemd-sysusers", tmpfiles::systemd_sysusers),
     ("systemd-tmpfiles", tmpfiles::systemd_tmpfiles),
     ("tac", text::tac),
@@ -141,11 +170,14 @@ const COMMANDS: &[(&str, Command)] = &[
     ("touch", make::touch),
     ("tr", tr::tr),
     ("true", process::succeed),
+    ("udevadm", services::udevadm),
+    ("ufw", ufw::ufw),
     ("uname", process::uname),
     ("uniq", text::uniq),
     ("unlink", remove::unlink),
     ("update-alternatives", alternatives::update_alternatives),
     ("update-rc.d", services::update_rc_d),
+    ("useradd", adduser::useradd),
     ("usermod", adduser::usermod),
     ("wc", text::wc),
     ("which", name::which),

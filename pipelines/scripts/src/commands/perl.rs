@@ -26,10 +26,24 @@ pub(crate) fn perl(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             shell.out(&out)?;
             Ok(0)
         }
+        [_, option, program, ..] if option == b"-e" && becomes_mandb(program) => {
+            super::caches::mandb(shell, &[])
+        }
         _ => shell.refuse(
             Reason::Command,
             b"perl",
             "is a program that is not interpreted",
         ),
     }
+}
+
+/// man-db's trigger, which becomes the user of the index and then makes it: blanks apart, the program of each release.
+fn becomes_mandb(program: &[u8]) -> bool {
+    const PROGRAMS: &[&str] = &[
+        "@pwd = getpwnam(\"man\"); $) = $( = $pwd[3]; $> = $< = $pwd[2]; exec \"/usr/bin/mandb\", @ARGV",
+        "@pwd = getpwnam(\"man\"); $( = $) = $pwd[3]; $< = $> = $pwd[2]; exec \"/usr/bin/mandb\", @ARGV",
+    ];
+    let text = String::from_utf8_lossy(program);
+    let text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    PROGRAMS.contains(&text.as_str())
 }

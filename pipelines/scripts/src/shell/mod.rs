@@ -150,6 +150,7 @@ impl<'a> Shell<'a> {
                 cwd: GuestPath::root(),
                 umask: 0o022,
                 budget: Budget::new(limits),
+                user: None,
             },
             call,
             world,

@@ -227,6 +227,14 @@ impl Shell<'_> {
             self.complain(b"sh", ": not found")?;
             return Ok(127);
         }
+        if self.files.user.is_some()
+            && !matches!(
+                name.as_slice(),
+                b"test" | b"[" | b"true" | b"false" | b"echo" | b"printf"
+            )
+        {
+            return self.usage(name, "is called as another user");
+        }
         let path = match self.locate(name)? {
             Target::File(path) => path,
             Target::NotExecutable => {
@@ -247,7 +255,17 @@ impl Shell<'_> {
         let folder = path
             .get(..path.len().saturating_sub(base.len()))
             .unwrap_or_default();
-        let is_system = matches!(folder, b"/usr/bin/" | b"/bin/" | b"/usr/sbin/" | b"/sbin/");
+        let is_system = matches!(
+            folder,
+            b"/usr/bin/"
+                | b"/bin/"
+                | b"/usr/sbin/"
+                | b"/sbin/"
+                | b"/lib/systemd/"
+                | b"/usr/lib/systemd/"
+                | b"/usr/share/postgresql-common/"
+        ) || (folder.starts_with(b"/usr/lib/postgresql/")
+            && base == b"pg_controldata");
         if is_system && let Some(command) = commands::find(&base) {
             if self.record.commands.len() < 1000 {
                 self.record.commands.insert(text);

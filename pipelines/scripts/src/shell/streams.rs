@@ -56,6 +56,11 @@ impl Shell<'_> {
         self.write_fd(1, bytes).map(|_| ())
     }
 
+    /// Writes to the standard error.
+    pub(crate) fn err(&mut self, bytes: &[u8]) -> Run<()> {
+        self.write_fd(2, bytes).map(|_| ())
+    }
+
     /// Writes a line to the standard error.
     pub(crate) fn complain(&mut self, command: &[u8], what: impl AsRef<[u8]>) -> Run<()> {
         let mut line = command.to_vec();

@@ -255,6 +255,9 @@ impl Parser<'_, '_, '_> {
         };
         let mode = found.attributes.mode;
         let kind = found.node.kind();
+        if let Some(user) = &self.shell.files.user {
+            return as_user(user, letter, operand, &found);
+        }
         Ok(match letter {
             b'e' | b'r' | b'w' => true,
             b'f' => kind == NodeKind::File,
@@ -278,6 +281,42 @@ impl Parser<'_, '_, '_> {
             _ => return Err(Failure::Bad("unknown operator".into())),
         })
     }
+}
+
+/// What a user other than root is told of a file. Folders on the way are taken to be open to all, as they are on every
+/// path that scripts ask for; a folder that is not would be seen as missing.
+fn as_user(user: &crate::files::User, letter: u8, operand: &[u8], found: &Drafted) -> Answer {
+    let attributes = &found.attributes;
+    if !operand.starts_with(b"/") {
+        return Err(Failure::Stop(crate::stop::Stop::defer(
+            crate::call::Reason::Usage,
+            "asks for a relative path as another user",
+        )));
+    }
+    let shift = if attributes.uid == user.uid {
+        6
+    } else if user.groups.contains(&attributes.gid) {
+        3
+    } else {
+        0
+    };
+    let allowed = |bit: u16| (attributes.mode >> shift) & bit != 0;
+    Ok(match letter {
+        b'e' => true,
+        b'f' => found.node.kind() == NodeKind::File,
+        b'd' => found.node.kind() == NodeKind::Directory,
+        b'r' => allowed(4),
+        b'w' => allowed(2),
+        b'x' => allowed(1),
+        b'O' => attributes.uid == user.uid,
+        b'G' => user.groups.first() == Some(&attributes.gid),
+        _ => {
+            return Err(Failure::Stop(crate::stop::Stop::defer(
+                crate::call::Reason::Usage,
+                "asks for a file as another user",
+            )));
+        }
+    })
 }
 
 fn integer(text: &[u8]) -> Result<i64, Failure> {

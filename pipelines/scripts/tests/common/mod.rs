@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub(crate) mod packages;
+pub(crate) mod tar;
 
 use std::sync::Arc;
 

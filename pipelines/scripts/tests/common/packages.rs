@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use dormouse_scripts::{ScriptName, World};
 
 /// A package file's control files.
+#[derive(Clone)]
 pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) version: String,

@@ -123,7 +123,10 @@ fn add(shell: &mut Shell<'_>, found: &mut Found, line: &[u8]) -> Run<()> {
         let path = [path, b"/", name].concat();
         let names = shell.files.list(&path)?.unwrap_or_default();
         if names.iter().any(|name| super::is_library_name(name)) {
-            return shell.usage(b"ldconfig", "old folders of processors' own libraries are not interpreted");
+            return shell.usage(
+                b"ldconfig",
+                "old folders of processors' own libraries are not interpreted",
+            );
         }
     }
     found.identities.push(folder.identity);

@@ -147,15 +147,22 @@ pub(super) fn read(shell: &mut Shell<'_>, content: &Content, old: bool) -> Run<O
     if old {
         for note in segments.iter().filter(|segment| segment.kind == PT_NOTE) {
             if os_version == 0 && note.size >= 32 && matches!(note.align, 4 | 8) {
-                let length = usize::try_from(note.size).unwrap_or(MAX_NOTES).min(MAX_NOTES);
+                let length = usize::try_from(note.size)
+                    .unwrap_or(MAX_NOTES)
+                    .min(MAX_NOTES);
                 let bytes = part(shell, content, note.offset, length)?;
                 os_version = abi_tag(&bytes, note.align).unwrap_or(0);
             }
         }
     }
     let mut isa = 0;
-    for note in segments.iter().filter(|segment| segment.kind == PT_PROPERTY) {
-        let length = usize::try_from(note.size).unwrap_or(MAX_NOTES).min(MAX_NOTES);
+    for note in segments
+        .iter()
+        .filter(|segment| segment.kind == PT_PROPERTY)
+    {
+        let length = usize::try_from(note.size)
+            .unwrap_or(MAX_NOTES)
+            .min(MAX_NOTES);
         let bytes = part(shell, content, note.offset, length)?;
         let words: Vec<u32> = bytes
             .chunks_exact(4)
@@ -191,7 +198,10 @@ pub(super) fn read(shell: &mut Shell<'_>, content: &Content, old: bool) -> Run<O
             && strings.wrapping_sub(segment.address) < segment.size
     });
     if holds.is_some_and(|holds| holds.address.wrapping_sub(holds.offset) != base) {
-        return shell.usage(b"ldconfig", "a library's names are in a segment of their own");
+        return shell.usage(
+            b"ldconfig",
+            "a library's names are in a segment of their own",
+        );
     }
     let strings = strings.wrapping_sub(base);
     if strings > content.size() {
@@ -287,10 +297,7 @@ fn abi_tag(bytes: &[u8], align: u64) -> Option<u32> {
         if (name, size, kind) == (4, 16, 1) && rest.get(12..16) == Some(b"GNU\0") {
             let byte = |at| fields.u32(at).map(|value| value & 0xff);
             return Some(
-                fields.u32(16)?.checked_shl(24)?
-                    | (byte(20)? << 16)
-                    | (byte(24)? << 8)
-                    | byte(28)?,
+                fields.u32(16)?.checked_shl(24)? | (byte(20)? << 16) | (byte(24)? << 8) | byte(28)?,
             );
         }
         let name = usize::try_from(name).ok()?;

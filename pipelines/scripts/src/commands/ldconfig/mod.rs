@@ -60,7 +60,8 @@ fn generator(program: &[u8]) -> Option<Vec<u8>> {
         .position(|part| part == START)?;
     let rest = program.get(at.checked_add(1)?..)?;
     let text = rest.split(|&byte| byte == 0).next()?;
-    (text.len() < 256 && text.windows(17).any(|part| part == b" release version ")).then(|| text.to_vec())
+    (text.len() < 256 && text.windows(17).any(|part| part == b" release version "))
+        .then(|| text.to_vec())
 }
 
 pub(crate) fn ldconfig(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
@@ -69,7 +70,10 @@ pub(crate) fn ldconfig(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         .value('r')
         .is_some_and(|root| !root.iter().all(|&byte| byte == b'/'));
     if other_root || !arguments.operands.is_empty() {
-        return shell.usage(b"ldconfig", "another root and given folders are not interpreted");
+        return shell.usage(
+            b"ldconfig",
+            "another root and given folders are not interpreted",
+        );
     }
     let system = system(shell)?;
     let may_link = !arguments.has('X');
@@ -86,10 +90,16 @@ pub(crate) fn ldconfig(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let Some(bytes) = cache::write(entries, system.generator.as_deref()) else {
         return shell.usage(b"ldconfig", "the cache would be too large");
     };
-    match shell.files.replace(b"/etc/ld.so.cache", bytes, 0o644, (0, 0))? {
+    match shell
+        .files
+        .replace(b"/etc/ld.so.cache", bytes, 0o644, (0, 0))?
+    {
         Ok(()) => Ok(0),
         Err(errno) => {
-            shell.complain(b"ldconfig", format!("Can't create temporary cache file: {errno}"))?;
+            shell.complain(
+                b"ldconfig",
+                format!("Can't create temporary cache file: {errno}"),
+            )?;
             Ok(1)
         }
     }
@@ -157,8 +167,8 @@ fn search(
             return shell.usage(b"ldconfig", "a library names itself oddly");
         }
         // A link that is neither the soname nor the development link to it counts as a library of its own.
-        let is_link = is_link
-            && (name == soname || (name.ends_with(b".so") && soname.starts_with(&name)));
+        let is_link =
+            is_link && (name == soname || (name.ends_with(b".so") && soname.starts_with(&name)));
         let library = Library {
             soname: if is_link { name.clone() } else { soname },
             name,
@@ -177,7 +187,10 @@ fn search(
                         && cache::compare_names(&known.name, &library.name).is_lt());
                 if newer {
                     if known.flags != library.flags {
-                        return shell.usage(b"ldconfig", "libraries of one soname are of different types");
+                        return shell.usage(
+                            b"ldconfig",
+                            "libraries of one soname are of different types",
+                        );
                     }
                     *known = library;
                 }
@@ -199,7 +212,6 @@ fn search(
             flags: library.flags,
             os_version: library.os_version,
             hwcap: directory.hwcap.clone(),
-
         });
     }
     Ok(())

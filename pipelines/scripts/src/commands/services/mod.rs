@@ -70,3 +70,42 @@ pub(crate) fn kernel_load(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> 
     shell.not_needed(words);
     Ok(0)
 }
+
+/// `aa-enabled`, `aa-status --enabled`: no kernel runs that could enforce profiles.
+pub(crate) fn no_apparmor(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    if words
+        .iter()
+        .skip(1)
+        .any(|word| !matches!(word.as_slice(), b"--quiet" | b"-q" | b"--enabled"))
+    {
+        return shell.usage(b"aa-status", "only whether it is enabled is interpreted");
+    }
+    Ok(1)
+}
+
+/// `udevadm`: what it asks the running udev for is not needed; its database is another program's.
+pub(crate) fn udevadm(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    match words.get(1).map(Vec::as_slice) {
+        Some(b"control" | b"trigger" | b"settle") => {
+            shell.not_needed(words);
+            Ok(0)
+        }
+        _ => shell.usage(b"udevadm", "the verb is not interpreted"),
+    }
+}
+
+/// `sysctl`, as far as it sets: the settings are read from their files when the machine starts.
+pub(crate) fn sysctl(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let from_files = words.iter().skip(1).any(|word| {
+        matches!(
+            word.as_slice(),
+            b"--system" | b"-p" | b"--load" | b"-qp" | b"-pq"
+        ) || word.starts_with(b"--load=")
+            || (word.starts_with(b"-p") && word.len() > 2)
+    });
+    if !from_files {
+        return shell.usage(b"sysctl", "only loading files is interpreted");
+    }
+    shell.not_needed(words);
+    Ok(0)
+}
