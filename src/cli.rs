@@ -318,8 +318,12 @@ pub(crate) struct Patch {
     #[arg(value_name = "IMAGE")]
     pub(crate) image: PathBuf,
     /// Write a whole image that needs no backing file, in the place of an overlay
-    #[arg(long)]
+    #[arg(long, conflicts_with = "output_format")]
     pub(crate) standalone: bool,
+    /// What to write: overlay (the default), qcow2, qcow2-zstd, raw, vmdk, vhd, vhd-fixed, vhdx, or the base's own
+    /// format (base); all but an overlay are whole images
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) output_format: Option<dormouse_engine::OutputFormat>,
 }
 
 /// What to run.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::bail;
 use dormouse_disk::{ACTIVE, LibraryGate};
 use dormouse_engine::{
-    Decision, Inject, MachineOptions, PatchOptions, Patched, judge_image, patch_once,
+    Decision, Inject, MachineOptions, OutputFormat, PatchOptions, Patched, judge_image, patch_once,
 };
 use dormouse_policy::{Assessment, Verdict};
 use dormouse_remedy::dpkg::Configuring;
@@ -55,9 +55,17 @@ pub(crate) fn run(arguments: &Patch, settings: &Settings) -> anyhow::Result<Exit
         );
     }
     drop(point);
-    if id != ACTIVE && !arguments.standalone {
+    let base = machine.image().format();
+    let output = match arguments.output_format {
+        Some(wanted) => wanted,
+        None if arguments.standalone => OutputFormat::Qcow2,
+        None => OutputFormat::Overlay,
+    };
+    let output = output.over(base)?;
+    if id != ACTIVE && !output.is_whole() {
         bail!(
-            "a snapshot inside an image cannot carry an overlay; give --standalone for a whole new image"
+            "a snapshot inside an image cannot carry an overlay; give --standalone, or another --output-format, for a \
+             whole new image"
         );
     }
     let (decision, assessments) = decide_for_patch(&machine, &id, &standard)?;
@@ -86,7 +94,7 @@ pub(crate) fn run(arguments: &Patch, settings: &Settings) -> anyhow::Result<Exit
         &plan,
         &PatchOptions {
             target: target.clone(),
-            standalone: arguments.standalone,
+            output,
             replace: false,
             now: standard.as_of,
         },
@@ -98,7 +106,7 @@ pub(crate) fn run(arguments: &Patch, settings: &Settings) -> anyhow::Result<Exit
         _ => ".".into(),
     };
     let mut options: MachineOptions = settings.machine_options(&target)?;
-    options.format = None;
+    options.format = Some(output.format(base)?);
     options.gate = std::sync::Arc::new(LibraryGate::new(
         machine
             .files()

@@ -20,7 +20,7 @@ use crate::payloads::Payloads;
 use crate::run::{RunOptions, library_folder};
 use crate::subjects::file_digest;
 use crate::work::Work;
-use crate::{Inject, Inspection, MachineOptions, OpenMachine, Power, Standard, host};
+use crate::{Inject, Inspection, MachineOptions, OpenMachine, OutputFormat, Power, Standard, host};
 
 /// What is to be done to a restore point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -403,7 +403,7 @@ impl<'a> Changer<'a> {
             plan,
             &PatchOptions {
                 target: target.clone(),
-                standalone: false,
+                output: OutputFormat::Overlay,
                 replace: true,
                 now: self.planner.standard.as_of,
             },

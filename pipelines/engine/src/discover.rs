@@ -1,11 +1,11 @@
 //! Discover: from a folder to the machines in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use dormouse_block::{Error, ErrorKind, Gap, Locator, Result};
-use dormouse_disk::{FORMATS, FormatName, Probe};
+use dormouse_disk::{FORMATS, FormatName, Probe, extents_named};
 
 /// Folders below each other that are searched.
 const MAX_DEPTH: usize = 32;
@@ -93,7 +93,7 @@ pub fn discover(library: &Path) -> Result<Library> {
             }
         }
     }
-    found.machines = name_all(library, images);
+    found.machines = name_all(library, whole_disks(images));
     found.gaps.sort();
     Ok(found)
 }
@@ -118,6 +118,21 @@ fn unread(library: &Path, path: &Path, error: std::io::Error) -> Gap {
 fn without_ending(within: &str) -> String {
     let path = Path::new(within);
     path.with_extension("").to_string_lossy().into_owned()
+}
+
+/// The images without those that only hold a part of another's disk.
+fn whole_disks(mut images: Vec<PathBuf>) -> Vec<PathBuf> {
+    let is_vmdk = |path: &PathBuf| {
+        path.extension()
+            .is_some_and(|ending| ending.eq_ignore_ascii_case("vmdk"))
+    };
+    let parts: BTreeSet<PathBuf> = images
+        .iter()
+        .filter(|path| is_vmdk(path))
+        .flat_map(|path| extents_named(path))
+        .collect();
+    images.retain(|path| !parts.contains(path));
+    images
 }
 
 fn name_all(library: &Path, images: Vec<PathBuf>) -> Vec<Found> {
@@ -202,6 +217,17 @@ mod tests {
             .map(|found| found.name)
             .collect();
         assert_eq!(names, ["a.qcow2", "a.raw", "nameless", "web/b"]);
+    }
+
+    #[test]
+    fn extents_of_a_split_disk_are_no_disks() {
+        let dir = tempfile::tempdir().unwrap();
+        let descriptor = "# Disk DescriptorFile\nversion=1\nCID=1\nRW 8 FLAT \"web-f001.vmdk\" 0\n";
+        fs::write(dir.path().join("web.vmdk"), descriptor).unwrap();
+        fs::write(dir.path().join("web-f001.vmdk"), [0; 4096]).unwrap();
+        let found = discover(dir.path()).unwrap();
+        let names: Vec<_> = found.machines.iter().map(|found| &found.name).collect();
+        assert_eq!(names, ["web"]);
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod index_folder;
 mod machine;
 mod names;
 mod observer;
+mod output_format;
 mod patch;
 mod payloads;
 mod pipeline;
@@ -56,6 +57,7 @@ pub use machine::{
     VolumeFact, within,
 };
 pub use observer::{Observer, Silent, StageName};
+pub use output_format::OutputFormat;
 pub use patch::{PatchOptions, Patched, patch, patch_once};
 pub use payloads::{PayloadSet, Payloads};
 pub use pipeline::{Inject, Limits, Pipeline, SHIPPED_PIPELINES};

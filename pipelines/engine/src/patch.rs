@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dormouse_advisories::Repository;
 use dormouse_block::{Digest, Error, GuestPath, Meter, Result};
-use dormouse_disk::{FormatName, LibraryGate};
+use dormouse_disk::LibraryGate;
 use dormouse_filesystem::{Follow, Guest};
 use dormouse_overlay::ext::{self, Ext4Editor};
 use dormouse_overlay::{
     ColdDisk, Content, Device, DeviceWindow, Difference, DraftNode, Editor, Evidence, Existing,
-    Output, Overlay, OverlayOptions, Packing, PayloadReader, Staged, Supply, apply,
+    Overlay, OverlayOptions, Pack, PayloadReader, Staged, Supply, apply,
 };
 use dormouse_remedy::deb::Unpacked;
 use dormouse_remedy::{
@@ -20,11 +20,12 @@ use dormouse_remedy::{
     verify_others, verify_planned,
 };
 use jiff::Timestamp;
+use rayon::prelude::*;
 
 use crate::change::guest_time;
 use crate::payloads::{PayloadSet, open};
 use crate::staging::stage_all;
-use crate::{MachineOptions, OpenMachine, OpenPoint};
+use crate::{MachineOptions, OpenMachine, OpenPoint, OutputFormat};
 
 /// Bytes of package files that are wanted in more than one place and kept in memory for that.
 const MAX_REPEATED: u64 = 256 << 20;
@@ -34,8 +35,8 @@ const MAX_REPEATED: u64 = 256 << 20;
 pub struct PatchOptions {
     /// Where it goes.
     pub target: PathBuf,
-    /// Whether it is whole, in the place of an overlay on the image that is patched.
-    pub standalone: bool,
+    /// What it is.
+    pub output: OutputFormat,
     /// Whether it takes the place of what is there.
     pub replace: bool,
     /// The time of every change in the guest.
@@ -75,13 +76,9 @@ impl Bench {
             cold,
             &options.target,
             &OverlayOptions {
-                output: if options.standalone {
-                    Output::Standalone {
-                        packing: Packing::Plain,
-                    }
-                } else {
-                    Output::Overlay
-                },
+                output: options
+                    .output
+                    .output(machine.image().format(), options.now)?,
                 existing: if options.replace {
                     Existing::Replace
                 } else {
@@ -153,7 +150,8 @@ impl Bench {
         let overlay =
             Arc::try_unwrap(overlay).map_err(|_| Error::corrupt("the overlay is still in use"))?;
         let mut verification = None;
-        let published = overlay.commit_verified(|partial| {
+        let spread = |units: &mut [Pack]| units.par_iter_mut().for_each(Pack::run);
+        let published = overlay.commit_with(&spread, |partial| {
             let checked = look_again(machine, partial, options, &guest, &injection)?;
             if !checked.passed {
                 let first = checked.deviations.first().map(|deviation| {
@@ -227,7 +225,7 @@ fn look_again(
         &machine.name,
         partial,
         &MachineOptions {
-            format: Some(FormatName::QCOW2),
+            format: Some(options.output.format(machine.image().format())?),
             gate: Arc::new(gate),
             meter: Meter::unlimited(),
         },
