@@ -5,8 +5,10 @@ use std::fmt;
 use dormouse_block::{Error, Result, Source, read_vec_at};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::parallels::Parallels;
 use crate::qcow::Qcow;
 use crate::qcow2::Qcow2;
+use crate::qed::Qed;
 use crate::raw::Raw;
 use crate::recognised::RECOGNISED;
 use crate::vdi::Vdi;
@@ -16,7 +18,9 @@ use crate::vmdk::Vmdk;
 use crate::{Image, OpenFile, Opener};
 
 /// Every format that is read, in the order of probing. Raw comes last: it is what nothing else claims.
-pub static FORMATS: &[&dyn Format] = &[&Qcow2, &Qcow, &Vmdk, &Vhdx, &Vhd, &Vdi, &Raw];
+pub static FORMATS: &[&dyn Format] = &[
+    &Qcow2, &Qcow, &Qed, &Vmdk, &Vhdx, &Vhd, &Vdi, &Parallels, &Raw,
+];
 
 /// A container format.
 pub trait Format: Sync {
@@ -81,6 +85,10 @@ impl FormatName {
     pub const VHD: Self = Self("vhd");
     /// Hyper-V's disks.
     pub const VHDX: Self = Self("vhdx");
+    /// QEMU's enhanced disks.
+    pub const QED: Self = Self("qed");
+    /// Parallels' expandable disks.
+    pub const PARALLELS: Self = Self("parallels");
     /// VirtualBox's disks.
     pub const VDI: Self = Self("vdi");
 

@@ -19,10 +19,6 @@ macro_rules! recognised {
 pub(crate) static RECOGNISED: &[Recognised] = recognised! {
     // A version that nobody has published.
     "qcow of an unknown version" => |p| p.starts_with_at(0, b"QFI\xfb");
-    "qed" => |p| p.starts_with_at(0, b"QED\0");
-    "parallels" => |p| {
-        p.starts_with_at(0, b"WithoutFreeSpace") || p.starts_with_at(0, b"WithouFreSpacExt")
-    };
     "bochs" => |p| p.starts_with_at(0, b"Bochs Virtual HD Image");
     "cloop" => |p| p.starts_with_at(0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop");
     "dmg" => |p| p.tail.starts_with(b"koly") && matches!(p.extension, "dmg" | "");

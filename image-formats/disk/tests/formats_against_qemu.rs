@@ -184,6 +184,32 @@ fn qcow_of_version_1_reads_as_qemu_reads_it() {
 }
 
 #[test]
+fn qed_and_parallels_read_as_qemu_reads_them() {
+    every_shape(
+        "qed",
+        "qed",
+        &[
+            "",
+            "cluster_size=16k,table_size=4",
+            "cluster_size=1M,table_size=16",
+        ],
+    );
+    every_shape("parallels", "parallels", &["", "cluster_size=64k"]);
+    let folder = Folder::new();
+    folder.seed();
+    let (top, size) = (folder.name("top.qed"), SIZE.to_string());
+    run(
+        "qemu-img",
+        &[
+            "create", "-q", "-f", "qed", "-b", "seed.raw", "-F", "raw", &top, &size,
+        ],
+    );
+    scatter(&folder.at("top.qed"), SIZE, 20, 3);
+    folder.assert_read(&folder.at("top.qed"), "qed", "layer");
+    assert_eq!(image(&folder.at("top.qed")).files().len(), 2);
+}
+
+#[test]
 fn subclusters_read_as_qemu_reads_them() {
     let folder = Folder::new();
     for cluster in ["16k", "64k", "2M"] {

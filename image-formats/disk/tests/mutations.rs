@@ -158,6 +158,8 @@ fn mutated_images_of_other_formats_never_panic_and_never_hang() {
         ("a.vhdx", "vhdx", "block_size=1M", 65536),
         ("a.vdi", "vdi", "static=off", 512),
         ("a.qcow", "qcow", "size=3M", 4096),
+        ("a.qed", "qed", "cluster_size=16k,table_size=4", 4096),
+        ("a.hds", "parallels", "cluster_size=64k", 512),
     ] {
         let path = folder.path().join(name);
         run(
