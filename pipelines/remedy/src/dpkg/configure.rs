@@ -284,6 +284,11 @@ impl Session<'_> {
         self.log.add(&line);
         self.activate_for_processing(at)?;
         if package.status.state == State::Unpacked {
+            if !self.unpacked.contains(&at) {
+                // A run says what it found, once.
+                self.change(at).log_due = true;
+                self.note(at);
+            }
             for conffile in &package.conffiles {
                 if conffile.obsolete {
                     continue;

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use dormouse_remedy::dpkg::{Configuring, Settled, Unpacking};
 
-use crate::root::{Bench, Recipe, in_session};
+use crate::host::assert_same;
+use crate::root::{Bench, Recipe, dpkg, in_session, run};
 
 fn all_done(settled: &Settled) {
     for one in &settled.packages {
@@ -250,4 +251,48 @@ fn what_cannot_be_configured_stays_and_holds_back_what_needs_it() {
     assert_eq!(state("needs"), "install ok unpacked");
     assert_eq!(state("free"), "install ok installed");
     assert_eq!(state("watcher"), "install ok triggers-pending");
+}
+
+#[test]
+fn what_is_broken_on_the_way_is_configured_again() {
+    let bench = Bench::new();
+    let old = [
+        package(&bench, "breaker", "1", ""),
+        package(&bench, "broken", "1", ""),
+        package(&bench, "user", "1", "Depends: broken\n"),
+    ];
+    bench.install(&old.each_ref().map(PathBuf::as_path));
+    let breaker = package(&bench, "breaker", "2", "Breaks: broken (<< 2)\n");
+    let broken = package(&bench, "broken", "2", "");
+    all_done(&bench.compare_configured(&[&breaker, &broken]));
+    all_done(&bench.compare_configured(&[&broken, &breaker]));
+    // What stays broken stays unconfigured, and so does what breaks it.
+    let ours = bench.copy("ours");
+    in_session(&bench.root(), &ours, &[&breaker], |session, read| {
+        assert!(matches!(
+            session.unpack(&read[0]).unwrap(),
+            Unpacking::Done { .. }
+        ));
+        let settled = session.configure().unwrap();
+        assert!(left(&settled, "breaker").contains("it breaks broken 1"));
+        assert!(left(&settled, "broken").contains("breaker breaks it"));
+        assert_eq!(session.outstanding(), ["breaker:amd64", "broken:amd64"]);
+    });
+}
+
+#[test]
+fn what_was_unpacked_before_is_configured_too() {
+    let bench = Bench::new();
+    bench.install(&[&package(&bench, "other", "1", "")]);
+    let late = package(&bench, "late", "1", "Depends: other\n");
+    run(dpkg(&bench.root()).arg("--unpack").arg(&late));
+    let (theirs, ours) = (bench.copy("theirs"), bench.copy("ours"));
+    run(dpkg(&theirs).args(["--configure", "--pending"]));
+    in_session(&bench.root(), &ours, &[], |session, _| {
+        let settled = session.configure().unwrap();
+        all_done(&settled);
+        assert_eq!(settled.packages.len(), 1);
+        assert!(session.outstanding().is_empty());
+    });
+    assert_same(&theirs, &ours);
 }
