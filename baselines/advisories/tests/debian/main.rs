@@ -11,6 +11,7 @@
 
 mod apt;
 mod archive;
+mod feeds;
 mod layouts;
 mod mutation;
 mod repository;

@@ -6,7 +6,7 @@ use dormouse_block::{ErrorKind, Gap, Locator};
 use dormouse_policy::default_baseline;
 use serde_json::{Value, json};
 
-use crate::world::{guest, judge, offers};
+use crate::world::{guest, judge, judge_with, offers};
 
 fn schema(name: &str) -> Value {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -94,6 +94,18 @@ fn assessments_are_as_published() {
         );
     }
     let assessment = judge(baseline, &inventory, &releases);
+    let mended = judge_with(
+        "name = 'x'\nsuites = ['bookworm-security']\n",
+        &guest(&["openssl 3.0.1-1"]),
+        &offers(&["bookworm-security openssl 3.0.2-1"]),
+        &crate::verdicts::advisories(),
+        crate::world::NOW,
+    );
+    assert_eq!(mended.findings.first().unwrap().cves.len(), 2);
+    valid(
+        "assessment-v1.json",
+        &serde_json::to_value(&mended).unwrap(),
+    );
     assert!(!assessment.expired_waivers.is_empty() && !assessment.accepted_gaps.is_empty());
     assert!(!assessment.unknown.is_empty() && !assessment.outstanding.is_empty());
     let document = serde_json::to_value(&assessment).unwrap();
@@ -120,6 +132,13 @@ fn baselines_are_as_published() {
         [[forbidden]]\npackage = 'a'\nversions = '<< 1'\nreason = 'r'\n\
         [[waiver]]\nid = 'W'\npackage = 'a'\nrule = 'suite'\nversions = '= 1'\nmachines = ['*']\nreason = 'r'\napprover = 'o'\nexpires = '2026-01-01'\n\
         [[accepted-gap]]\nid = 'G'\ngap = '*'\nvolume = '*'\npath = '*'\nmachines = ['*']\nreason = 'r'\napprover = 'o'\nexpires = '2026-01-01'\n";
+    let whole = &format!(
+        "{whole}[upgrades]\nonly = ['security', 'CVE-2026-0001', 'bash']\nphased = 'take'\n\
+        [[repository]]\nname = 'tools'\nsigned-by = ['ABCD']\ntrusted = ['sha256:{}']\nreason = 'r'\n\
+        [[pin]]\npackages = ['*', 'src:linux']\ncodename = 'a'\nsuite = 'b'\norigin = 'c'\nlabel = 'd'\nrelease = '12'\n\
+        component = 'main'\nrepository = 'tools'\nversion = '1*'\npriority = -1\nreason = 'r'\n",
+        "0".repeat(64)
+    );
     dormouse_policy::Baseline::parse(whole).unwrap();
     valid("baseline-v1.json", &to_json(whole));
     for text in [
@@ -127,6 +146,9 @@ fn baselines_are_as_published() {
         "suites = []\n",
         "name = 'x'\nfail-on = ['bad']\n",
         "name = 'x'\n[[waiver]]\nid = 'W'\n",
+        "name = 'x'\n[upgrades]\nphased = 'now'\n",
+        "name = 'x'\n[[pin]]\npackages = ['*']\npriority = 100000\n",
+        "name = 'x'\n[[repository]]\nname = 'a'\ntrusted = ['md5:1']\n",
     ] {
         assert!(dormouse_policy::Baseline::parse(text).is_err());
         invalid("baseline-v1.json", &to_json(text));

@@ -3,7 +3,7 @@
 use dormouse_block::{ErrorKind, Gap, Locator};
 use dormouse_policy::{Rule, Unknown, Verdict, default_baseline};
 
-use crate::world::{guest, judge, judge_at, offers};
+use crate::world::{NOW, guest, judge, judge_at, judge_with, offers};
 
 const SUITES: &str = "name = 'x'\nsuites = ['{codename}-security']\n";
 
@@ -372,4 +372,69 @@ fn a_frozen_baseline_is_judged_at_its_own_instant() {
         &offers(&["bookworm-security a 1"]),
     );
     assert_eq!(assessment.as_of.to_string(), "2026-01-01T00:00:00Z");
+}
+
+/// Feeds that say what mends what in bookworm.
+pub(crate) fn advisories() -> dormouse_advisories::Advisories {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("list"),
+        "[01 Jan 2026] DSA-9999-1 openssl - security update\n\t{CVE-2026-0001 CVE-2026-0002}\n\
+         \t[bookworm] - openssl 3.0.2-1\n",
+    )
+    .unwrap();
+    std::fs::write(
+        folder.path().join("kev.json"),
+        "{\"catalogVersion\": \"1\", \"vulnerabilities\": [{\"cveID\": \"CVE-2026-0002\"}]}",
+    )
+    .unwrap();
+    dormouse_advisories::Advisories::read(&[folder.path().to_owned()]).unwrap()
+}
+
+#[test]
+fn findings_name_the_cves_that_they_mend_and_scopes_reach_by_them() {
+    let releases = offers(&[
+        "bookworm openssl 3.0.1-1",
+        "bookworm-security openssl 3.0.2-1",
+        "bookworm bash 2",
+        "bookworm-security curl 2",
+    ]);
+    let there = guest(&["openssl 3.0.1-1", "bash 1", "curl 1"]);
+    let found = |only: &str| {
+        let baseline =
+            format!("name = 'x'\nsuites = ['bookworm', 'bookworm-security']\n[upgrades]\nonly = {only}\n");
+        let assessment = judge_with(&baseline, &there, &releases, &advisories(), NOW);
+        let names: Vec<_> = assessment
+            .findings
+            .iter()
+            .map(|finding| finding.package.clone())
+            .collect();
+        (names.join(" "), assessment)
+    };
+    let (all, assessment) = found("[]");
+    assert_eq!(all, "bash curl openssl");
+    let openssl = assessment.findings.last().unwrap();
+    let cves: Vec<_> = openssl
+        .cves
+        .iter()
+        .map(|cve| (cve.id.as_str(), cve.advisory.as_deref(), cve.exploited))
+        .collect();
+    assert_eq!(
+        cves,
+        [
+            ("CVE-2026-0001", Some("DSA-9999-1"), false),
+            ("CVE-2026-0002", Some("DSA-9999-1"), true)
+        ]
+    );
+    assert!(assessment.findings.first().unwrap().cves.is_empty());
+    for (only, names) in [
+        ("['all']", "bash curl openssl"),
+        ("['security']", "curl openssl"),
+        ("['CVE-2026-0002']", "openssl"),
+        ("['cve-2026-0001', 'bash']", "bash openssl"),
+        ("['CVE-2026-0003']", ""),
+        ("['curl']", "curl"),
+    ] {
+        assert_eq!(found(only).0, names, "{only}");
+    }
 }

@@ -81,6 +81,16 @@ pub(crate) fn judge_at(
     releases: &Releases,
     as_of: &str,
 ) -> Assessment {
+    judge_with(baseline, inventory, releases, &Advisories::default(), as_of)
+}
+
+pub(crate) fn judge_with(
+    baseline: &str,
+    inventory: &Inventory,
+    releases: &Releases,
+    advisories: &Advisories,
+    as_of: &str,
+) -> Assessment {
     let baseline = Baseline::parse(baseline).unwrap();
     let labels = BTreeMap::from([("stage".to_owned(), "production".to_owned())]);
     let question = Question {
@@ -88,7 +98,7 @@ pub(crate) fn judge_at(
         inventory,
         labels: &labels,
         releases,
-        advisories: &Advisories::default(),
+        advisories,
         as_of: as_of.parse().unwrap(),
     };
     let assessment = assess(&question);
