@@ -10,7 +10,7 @@ use dormouse_overlay::{Device, Editor};
 
 use crate::model::{NOW, Random, attributes, make, path};
 
-struct Memory(Mutex<Vec<u8>>);
+pub struct Memory(pub Mutex<Vec<u8>>);
 
 impl Source for Memory {
     fn len(&self) -> u64 {
@@ -108,6 +108,11 @@ fn broken_filesystems_are_edited_without_panic() {
             "-t ext4 -b 1024 -O inline_data,^metadata_csum -I 256",
         ),
         ("classic", "-t ext2 -b 1024"),
+        (
+            "clusters",
+            "-t ext4 -b 1024 -O bigalloc,^metadata_csum -C 4096",
+        ),
+        ("quota", "-t ext4 -b 1024 -O quota,^metadata_csum"),
         ("orphans", "-t ext4 -b 1024 -O orphan_file,^metadata_csum"),
     ]
     .iter()

@@ -15,8 +15,10 @@
 
 mod cases;
 mod device;
+mod features;
 mod hostile;
 mod model;
 #[path = "../../../filesystem/tests/ext/oracle.rs"]
 mod oracle;
+mod room;
 mod workload;

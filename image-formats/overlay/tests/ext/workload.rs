@@ -402,6 +402,12 @@ fn a_filesystem_that_the_kernel_filled_is_edited() {
         ("k-default", "-t ext4"),
         ("k-128", "-t ext4 -b 1024 -I 128"),
         ("k-ext3", "-t ext3"),
+        ("k-ext2", "-t ext2 -b 2048 -I 128"),
+        ("k-bigalloc", "-t ext4 -O bigalloc -b 4096 -C 16384"),
+        (
+            "k-quota",
+            "-t ext4 -b 4096 -O quota,project,inline_data -I 256",
+        ),
     ] {
         let image = make(
             folder.path(),
@@ -440,6 +446,6 @@ fn a_filesystem_that_the_kernel_filled_is_edited() {
             fs::write(root.join(format!("folder/name-{n}")), vec![b'f'; 3000]).unwrap();
         }
         drop(mount);
-        workload(name, &image, 991, 2, 500);
+        workload(name, &image, 991, 2, 250);
     }
 }

@@ -12,6 +12,7 @@
 
 #[path = "../ext/device.rs"]
 mod device;
+mod draft;
 mod hostile;
 mod volumes;
 mod workload;

@@ -1,0 +1,241 @@
+//! What a path of a draft leads to.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use dormouse_block::{Error, GuestPath, Locator, Result};
+use dormouse_filesystem::{Follow, NodeKind};
+
+use super::{Content, Draft, DraftNode, Drafted, Entry, Identity};
+use crate::Attributes;
+
+/// Symbolic links followed on one path before it is called a loop.
+const MAX_LINKS: usize = 40;
+/// Answers of the base that are remembered; then they are forgotten and read again.
+const MAX_ASKED: usize = 65_536;
+
+enum Walk {
+    Found(Box<Drafted>),
+    Missing(GuestPath),
+    Nowhere,
+}
+
+impl Draft {
+    /// Whether the base shows through at `path` (free of symbolic links), which has no entry of its own.
+    fn base_shows(&self, path: &GuestPath) -> bool {
+        let mut here = path.parent();
+        while let Some(at) = here {
+            match self.entries.get(&at) {
+                Some(Entry::Absent) => return false,
+                Some(Entry::Node(index)) => {
+                    let Some(node) = self.nodes.get(*index) else {
+                        return false;
+                    };
+                    if node.opaque || node.node != DraftNode::Directory {
+                        return false;
+                    }
+                }
+                None => {}
+            }
+            here = at.parent();
+        }
+        true
+    }
+
+    /// What is at `path`, whose parents are free of symbolic links; the last component is not followed.
+    pub(super) fn at(&self, path: &GuestPath) -> Result<Option<Drafted>> {
+        match self.entries.get(path) {
+            Some(Entry::Absent) => return Ok(None),
+            Some(Entry::Node(index)) => {
+                return Ok(self.nodes.get(*index).map(|node| Drafted {
+                    path: path.clone(),
+                    node: node.node.clone(),
+                    attributes: node.attributes.clone(),
+                    identity: Identity::Draft(*index),
+                }));
+            }
+            None => {}
+        }
+        if !self.base_shows(path) {
+            return Ok(None);
+        }
+        self.in_base(path)
+    }
+
+    pub(super) fn in_base(&self, path: &GuestPath) -> Result<Option<Drafted>> {
+        if let Some(known) = self.asked.borrow().get(path) {
+            return Ok(known.clone());
+        }
+        let found = self.read_base(path)?;
+        let mut asked = self.asked.borrow_mut();
+        if asked.len() >= MAX_ASKED {
+            asked.clear();
+        }
+        asked.insert(path.clone(), found.clone());
+        Ok(found)
+    }
+
+    fn read_base(&self, path: &GuestPath) -> Result<Option<Drafted>> {
+        let Some(resolved) = self.base.resolve(path, Follow::No)? else {
+            return Ok(None);
+        };
+        if resolved.path != *path {
+            return Ok(None);
+        }
+        let Some(mount) = self.base.mounts().get(resolved.mount) else {
+            return Ok(None);
+        };
+        let located = |error: Error| error.located(&Locator::default().path(path.clone()));
+        let tree = mount.tree.as_ref();
+        let metadata = tree.metadata(resolved.node).map_err(located)?;
+        let node = match metadata.kind {
+            NodeKind::File => DraftNode::File(Content::Base {
+                path: path.clone(),
+                size: metadata.size,
+            }),
+            NodeKind::Directory => DraftNode::Directory,
+            NodeKind::Symlink => {
+                DraftNode::Symlink(tree.read_link(resolved.node).map_err(located)?)
+            }
+            kind => DraftNode::Special(kind, metadata.device),
+        };
+        Ok(Some(Drafted {
+            path: path.clone(),
+            node,
+            attributes: Attributes {
+                mode: metadata.mode,
+                uid: metadata.uid,
+                gid: metadata.gid,
+                mtime: metadata.mtime,
+                xattrs: tree.xattrs(resolved.node).map_err(located)?,
+            },
+            identity: Identity::Base(resolved.mount, metadata.node.0),
+        }))
+    }
+
+    /// What `path` leads to in the draft, or `None`.
+    ///
+    /// # Errors
+    /// A broken base, or a loop of symbolic links (`Limit`).
+    pub fn get(&self, path: &GuestPath, follow: Follow) -> Result<Option<Drafted>> {
+        match self.walk(path, follow)? {
+            Walk::Found(drafted) => Ok(Some(*drafted)),
+            Walk::Missing(_) | Walk::Nowhere => Ok(None),
+        }
+    }
+
+    /// The path, free of symbolic links, at which a new node named `path` would stand: its parent must be a
+    /// directory. The last component is followed only as `follow` says.
+    ///
+    /// # Errors
+    /// `Corrupt` when the parent is missing or no directory.
+    pub fn place(&self, path: &GuestPath, follow: Follow) -> Result<GuestPath> {
+        match self.walk(path, follow)? {
+            Walk::Found(drafted) => Ok(drafted.path),
+            Walk::Missing(path) => Ok(path),
+            Walk::Nowhere => {
+                Err(Error::corrupt("no such directory")
+                    .located(&Locator::default().path(path.clone())))
+            }
+        }
+    }
+
+    fn walk(&self, path: &GuestPath, follow: Follow) -> Result<Walk> {
+        let mut here = GuestPath::root();
+        let mut todo: VecDeque<Vec<u8>> = path.components().map(<[u8]>::to_vec).collect();
+        let mut links = 0_usize;
+        let Some(mut found) = self.at(&here)? else {
+            return Ok(Walk::Nowhere);
+        };
+        while let Some(name) = todo.pop_front() {
+            if found.node != DraftNode::Directory {
+                return Ok(Walk::Nowhere);
+            }
+            if name == b".." {
+                here = here.parent().unwrap_or_else(GuestPath::root);
+                match self.at(&here)? {
+                    Some(up) => found = up,
+                    None => return Ok(Walk::Nowhere),
+                }
+                continue;
+            }
+            let next = here
+                .join(&name)
+                .map_err(|error| Error::corrupt("bad name in a path").because(error))?;
+            let Some(at) = self.at(&next)? else {
+                return Ok(if todo.is_empty() {
+                    Walk::Missing(next)
+                } else {
+                    Walk::Nowhere
+                });
+            };
+            if let DraftNode::Symlink(target) = &at.node
+                && (follow == Follow::Links || !todo.is_empty())
+            {
+                links = links.saturating_add(1);
+                if links > MAX_LINKS {
+                    return Err(Error::limit("more than 40 symbolic links on one path")
+                        .located(&Locator::default().path(path.clone())));
+                }
+                if target.starts_with(b"/") {
+                    here = GuestPath::root();
+                    match self.at(&here)? {
+                        Some(root) => found = root,
+                        None => return Ok(Walk::Nowhere),
+                    }
+                }
+                for part in target.rsplit(|&byte| byte == b'/') {
+                    if !part.is_empty() && part != b"." {
+                        todo.push_front(part.to_vec());
+                    }
+                }
+                continue;
+            }
+            here = next;
+            found = at;
+        }
+        Ok(Walk::Found(Box::new(found)))
+    }
+
+    /// The names in the directory at `path`, in byte order; `None` when there is no directory.
+    ///
+    /// # Errors
+    /// As [`Draft::get`].
+    pub fn read_dir(&self, path: &GuestPath) -> Result<Option<BTreeSet<Vec<u8>>>> {
+        let Some(found) = self.get(path, Follow::Links)? else {
+            return Ok(None);
+        };
+        if found.node != DraftNode::Directory {
+            return Ok(None);
+        }
+        let shows = match self.entries.get(&found.path) {
+            Some(Entry::Absent) => false,
+            Some(Entry::Node(index)) => {
+                self.nodes.get(*index).is_some_and(|node| !node.opaque)
+                    && self.base_shows(&found.path)
+            }
+            None => self.base_shows(&found.path),
+        };
+        let mut names = BTreeSet::new();
+        if shows {
+            for entry in self.base.read_dir(&found.path)?.unwrap_or_default() {
+                names.insert(entry.name);
+            }
+        }
+        for name in self.children.get(&found.path).into_iter().flatten() {
+            let child = found
+                .path
+                .join(name)
+                .map_err(|error| Error::corrupt("bad name in a directory").because(error))?;
+            match self.entries.get(&child) {
+                Some(Entry::Absent) => {
+                    names.remove(name);
+                }
+                Some(Entry::Node(_)) => {
+                    names.insert(name.clone());
+                }
+                None => {}
+            }
+        }
+        Ok(Some(names))
+    }
+}
