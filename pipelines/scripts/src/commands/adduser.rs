@@ -132,12 +132,22 @@ fn is_good_name(name: &str) -> bool {
 pub(crate) fn adduser(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     let command = words.first().cloned().unwrap_or_default();
     let arguments = arguments::read(shell, words, &ADDUSER)?;
-    if "uifLC".chars().any(|letter| arguments.has(letter)) {
-        return shell.usage(
-            &command,
-            "given numbers, ranges and settings are not interpreted",
-        );
+    if "fLC".chars().any(|letter| arguments.has(letter)) {
+        return shell.usage(&command, "given ranges and settings are not interpreted");
     }
+    let given = |letter: char| -> Option<Option<u32>> {
+        let text = arguments.value(letter)?;
+        Some(
+            std::str::from_utf8(text)
+                .ok()
+                .and_then(|text| text.parse().ok()),
+        )
+    };
+    let (uid, gid) = (given('u'), given('i'));
+    if uid == Some(None) || gid == Some(None) {
+        return shell.usage(&command, "a given number is not interpreted");
+    }
+    let (uid, gid) = (uid.flatten(), gid.flatten());
     let names: Vec<String> = arguments
         .operands
         .iter()
@@ -157,8 +167,22 @@ pub(crate) fn adduser(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             let only_group = command == b"addgroup";
             let settings = settings(shell)?;
             if only_group {
-                return system_group(shell, name, &settings);
+                return system_group(shell, name, &settings, gid);
             }
+            if gid.is_some() && arguments.has('G') {
+                return shell.usage(&command, "a group by name and by number is not interpreted");
+            }
+            // A group by its number must be there; its name stands for it from here on.
+            let group = match gid {
+                None => text('G'),
+                Some(gid) => match accounts::group_name(shell, gid)? {
+                    Some(name) => Some(String::from_utf8_lossy(&name).into_owned()),
+                    None => {
+                        shell.complain(&command, "The group does not exist.")?;
+                        return Ok(1);
+                    }
+                },
+            };
             let gecos = text('c').unwrap_or_default();
             if gecos.contains([':', '\n']) {
                 return shell.usage(&command, "the description is not interpreted");
@@ -166,7 +190,8 @@ pub(crate) fn adduser(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             let wanted = Wanted {
                 name: name.clone(),
                 own_group: arguments.has('g'),
-                group: text('G'),
+                group,
+                uid,
                 home: text('d').unwrap_or_else(|| "/nonexistent".to_owned()),
                 make_home: !arguments.has('H'),
                 shell: text('S').unwrap_or_else(|| "/usr/sbin/nologin".to_owned()),
@@ -178,12 +203,32 @@ pub(crate) fn adduser(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     }
 }
 
-fn system_group(shell: &mut Shell<'_>, name: &str, settings: &Settings) -> Run<i32> {
+fn system_group(
+    shell: &mut Shell<'_>,
+    name: &str,
+    settings: &Settings,
+    wanted: Option<u32>,
+) -> Run<i32> {
     if let Some(known) = accounts::group_record(shell, name.as_bytes())? {
         let gid = field(&known, 2).unwrap_or(u32::MAX);
+        if let Some(wanted) = wanted {
+            return if wanted == gid {
+                Ok(0)
+            } else {
+                shell.usage(b"addgroup", "the group has another number")
+            };
+        }
         return Ok(i32::from(!(settings.first..=settings.last).contains(&gid)));
     }
-    let Some(gid) = free(shell, settings, &["/etc/group"])? else {
+    let gid = match wanted {
+        Some(gid) if accounts::group_name(shell, gid)?.is_some() => {
+            shell.complain(b"addgroup", "The GID is already in use.")?;
+            return Ok(1);
+        }
+        Some(gid) => Some(gid),
+        None => free(shell, settings, &["/etc/group"])?,
+    };
+    let Some(gid) = gid else {
         return Ok(1);
     };
     make_group(shell, name, gid)?;
@@ -192,6 +237,7 @@ fn system_group(shell: &mut Shell<'_>, name: &str, settings: &Settings) -> Run<i
 
 struct Wanted {
     name: String,
+    uid: Option<u32>,
     own_group: bool,
     group: Option<String>,
     home: String,
@@ -204,6 +250,13 @@ fn system_user(shell: &mut Shell<'_>, wanted: &Wanted, settings: &Settings) -> R
     let Wanted { name, .. } = wanted;
     if let Some(known) = accounts::passwd(shell, name.as_bytes())? {
         let uid = field(&known, 2).unwrap_or(u32::MAX);
+        if let Some(given) = wanted.uid {
+            return if given == uid {
+                Ok(0)
+            } else {
+                shell.usage(b"adduser", "the user has another number")
+            };
+        }
         return Ok(i32::from(!(settings.first..=settings.last).contains(&uid)));
     }
     // Until bullseye a user and its own group had one number.
@@ -219,7 +272,22 @@ fn system_user(shell: &mut Shell<'_>, wanted: &Wanted, settings: &Settings) -> R
     } else {
         &["/etc/passwd"]
     };
-    let Some(uid) = free(shell, settings, files)? else {
+    let uid = match wanted.uid {
+        Some(uid) if accounts::user_name(shell, uid)?.is_some() => {
+            shell.complain(b"adduser", "The UID is already in use.")?;
+            return Ok(1);
+        }
+        // A group of its own would have the same number, or another one, by release.
+        Some(_) if wanted.own_group => {
+            return shell.usage(
+                b"adduser",
+                "a number and a group of its own are not interpreted",
+            );
+        }
+        Some(uid) => Some(uid),
+        None => free(shell, settings, files)?,
+    };
+    let Some(uid) = uid else {
         return Ok(1);
     };
     let known = match (&wanted.group, wanted.own_group) {

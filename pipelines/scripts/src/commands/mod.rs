@@ -159,6 +159,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("sync", process::succeed),
     ("sysctl", services::sysctl),
     ("systemctl", services::systemctl),
+    ("systemd-machine-id-setup", services::machine_id),
     ("systemd-sysctl", services::kernel_load),
     ("systemd-sysusers", tmpfiles::systemd_sysusers),
     ("systemd-tmpfiles", tmpfiles::systemd_tmpfiles),

@@ -26,6 +26,8 @@ pub(crate) fn perl(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
             shell.out(&out)?;
             Ok(0)
         }
+        // Whether there is a perl at all.
+        [_, option, program] if option == b"-e" && program.is_empty() => Ok(0),
         [_, option, program, ..] if option == b"-e" && becomes_mandb(program) => {
             super::caches::mandb(shell, &[])
         }

@@ -4,7 +4,6 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-const OLD_MAGIC: &[u8] = b"ld.so-1.7.0\0";
 const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
 const EXTENSION_MAGIC: u32 = 0xeaa4_2174;
 /// The file's numbers are little-endian.
@@ -78,7 +77,7 @@ pub(super) fn write(mut entries: Vec<Entry>, generator: Option<&[u8]>) -> Option
     entries.sort_by(order);
     match generator {
         Some(generator) => write_extended(&entries, generator),
-        None => write_compatible(&entries),
+        None => write_plain(&entries),
     }
 }
 
@@ -208,15 +207,14 @@ fn write_extended(entries: &[Entry], generator: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The format before glibc 2.32: the old one, in whose strings the new one hides.
-fn write_compatible(entries: &[Entry]) -> Option<Vec<u8>> {
+/// The format without extension: strings one after the other, each name before its path.
+fn write_plain(entries: &[Entry]) -> Option<Vec<u8>> {
     if entries.iter().any(|entry| entry.hwcap.is_some()) {
         return None;
     }
-    let rows = entries.len().checked_next_multiple_of(2)?;
     let start = entries.len().checked_mul(24)?.checked_add(48)?;
-    let mut strings = Vec::new();
-    let mut places: Vec<(u32, u32)> = Vec::new();
+    let mut strings: Vec<u8> = Vec::new();
+    let mut rows = Vec::new();
     for entry in entries {
         let mut put = |text: &[u8]| {
             let at = start.checked_add(strings.len())?;
@@ -224,28 +222,28 @@ fn write_compatible(entries: &[Entry]) -> Option<Vec<u8>> {
             strings.push(0);
             size(at)
         };
-        places.push((put(&entry.soname)?, put(&entry.path)?));
+        rows.push([
+            entry.flags,
+            put(&entry.soname)?,
+            put(&entry.path)?,
+            entry.os_version,
+            0,
+            0,
+        ]);
     }
     let mut out = Vec::new();
-    out.extend_from_slice(OLD_MAGIC);
-    out.extend_from_slice(&size(rows)?.to_le_bytes());
-    let old: Vec<[u32; 3]> = entries
-        .iter()
-        .zip(&places)
-        .map(|(entry, &(soname, path))| [entry.flags, soname, path])
-        .collect();
-    let last = old.last().copied();
-    for field in old.into_iter().chain(last).take(rows).flatten() {
-        out.extend_from_slice(&field.to_le_bytes());
-    }
     out.extend_from_slice(MAGIC);
-    for field in [size(entries.len())?, size(strings.len())?, 0, 0, 0, 0, 0] {
+    let header = [
+        size(entries.len())?,
+        size(strings.len())?,
+        ENDIAN,
+        0,
+        0,
+        0,
+        0,
+    ];
+    for field in header.into_iter().chain(rows.into_iter().flatten()) {
         out.extend_from_slice(&field.to_le_bytes());
-    }
-    for (entry, &(soname, path)) in entries.iter().zip(&places) {
-        for field in [entry.flags, soname, path, entry.os_version, 0, 0] {
-            out.extend_from_slice(&field.to_le_bytes());
-        }
     }
     out.extend_from_slice(&strings);
     Some(out)

@@ -1,8 +1,8 @@
 //! `ldconfig`: the links that sonames need, and `/etc/ld.so.cache` as the guest's own program would write it.
 //!
 //! Which of its formats that is, the guest's program says: since glibc 2.33 it carries the line that it writes into the
-//! cache as its generator; before, the cache has the old format in front of the new one. The auxiliary cache, which
-//! only saves the next run time, is left as it is.
+//! cache as its generator. Of the older ones, Debian 11's is known (2.31). The auxiliary cache, which only saves the next
+//! run time, is left as it is.
 
 mod cache;
 mod directories;
@@ -43,10 +43,12 @@ fn system(shell: &mut Shell<'_>) -> Run<System> {
     };
     for path in ["/sbin/ldconfig", "/usr/sbin/ldconfig"] {
         if let Ok(program) = shell.files.read(path.as_bytes())? {
-            return Ok(System {
-                triplet,
-                generator: generator(&program),
-            });
+            let generator = generator(&program);
+            let is_known = program.windows(11).any(|part| part == b"GLIBC 2.31-");
+            if generator.is_none() && !is_known {
+                return shell.usage(b"ldconfig", "the cache's format is not known");
+            }
+            return Ok(System { triplet, generator });
         }
     }
     shell.usage(b"ldconfig", "the guest's own program is missing")

@@ -109,3 +109,16 @@ pub(crate) fn sysctl(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     shell.not_needed(words);
     Ok(0)
 }
+
+/// `systemd-machine-id-setup`, where the machine has its id.
+pub(crate) fn machine_id(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let id = shell.files.read(b"/etc/machine-id")?.unwrap_or_default();
+    let id = id.trim_ascii_end();
+    let is_set = id.len() == 32
+        && id.iter().all(u8::is_ascii_hexdigit)
+        && id.iter().any(|&byte| byte != b'0');
+    if words.len() == 1 && is_set {
+        return Ok(0);
+    }
+    shell.usage(b"systemd-machine-id-setup", "the machine has no id yet")
+}
