@@ -43,7 +43,7 @@ impl Pages {
             })?;
         let mut entry = [0; N];
         // Tables are aligned to their entries, but nothing makes a hostile one be.
-        if at % width != 0 {
+        if !at.is_multiple_of(width) {
             self.file.read_exact_at(at, &mut entry)?;
             return Ok(entry);
         }
@@ -63,7 +63,7 @@ impl Pages {
         let entry = self.entry::<N>(table, index)?;
         let width = u64::try_from(N).unwrap_or(1);
         let at = table.saturating_add(index.saturating_mul(width));
-        if at % width != 0 {
+        if !at.is_multiple_of(width) {
             return Ok((entry, 1));
         }
         let (page, within) = self.page(at)?;

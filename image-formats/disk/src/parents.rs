@@ -17,7 +17,8 @@ pub(crate) fn candidates(written: &[u8]) -> Vec<Vec<u8>> {
     let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let mut names = Vec::new();
     // An absolute path of Windows leads nowhere here.
-    if !(windows && path.starts_with(b"/")) && !path.is_empty() {
+    let leads_nowhere = windows && path.starts_with(b"/");
+    if !leads_nowhere && !path.is_empty() {
         names.push(path.clone());
     }
     if !last.is_empty() && last != path {

@@ -37,7 +37,8 @@ pub(crate) fn run(
     let mut count = 0_u64;
     let mut number = index;
     for byte in bytes {
-        let whole = number % 8 == 0 && (*byte == 0 || *byte == 0xff) && bit(*byte, 0) == set;
+        let whole =
+            number.is_multiple_of(8) && (*byte == 0 || *byte == 0xff) && bit(*byte, 0) == set;
         if whole {
             count = count.saturating_add(8);
             number = number.saturating_add(8);
@@ -48,7 +49,7 @@ pub(crate) fn run(
                 }
                 count = count.saturating_add(1);
                 number = number.saturating_add(1);
-                if number % 8 == 0 {
+                if number.is_multiple_of(8) {
                     break;
                 }
             }

@@ -186,7 +186,7 @@ impl Tables {
         let (mapping, len) = match u64::from_le_bytes(entry) {
             0 => (Mapping::Below, alike),
             1 => (Mapping::Zero, alike),
-            at if at % self.cluster == 0 => (
+            at if at.is_multiple_of(self.cluster) => (
                 Mapping::Data(HostOffset(at.saturating_add(within))),
                 self.cluster.saturating_sub(within).min(limit),
             ),

@@ -63,7 +63,8 @@ impl Header {
                 header.log_len
             )));
         }
-        let aligned = header.log_offset % MIB == 0 && u64::from(header.log_len) % MIB == 0;
+        let aligned =
+            header.log_offset.is_multiple_of(MIB) && u64::from(header.log_len).is_multiple_of(MIB);
         let end = header.log_offset.checked_add(u64::from(header.log_len));
         if !header.log.is_nil()
             && (!aligned || header.log_offset < MIB || end.is_none_or(|end| end > file.len()))
@@ -172,7 +173,10 @@ impl Regions {
                 }
                 _ => continue,
             };
-            if region.offset < MIB || region.offset % MIB != 0 || region.len % MIB != 0 {
+            if region.offset < MIB
+                || !region.offset.is_multiple_of(MIB)
+                || !region.len.is_multiple_of(MIB)
+            {
                 return Err(
                     Error::corrupt("a region lies where none can be").at_offset(region.offset)
                 );

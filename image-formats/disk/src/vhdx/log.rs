@@ -16,11 +16,14 @@ const DESCRIPTOR: usize = 32;
 /// Times the log's length that is summed while looking for the newest sequence. A sound log is summed once.
 const MAX_SUMMED: usize = 8;
 
+/// A sector's bytes, or nothing where zeroes go.
+type Sector = Option<Box<[u8]>>;
+
 /// What replaces stretches of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Patches {
-    /// By host offset: the end, and a sector's bytes, or nothing where zeroes go.
-    patches: BTreeMap<u64, (u64, Option<Box<[u8]>>)>,
+    /// By host offset: the end, and what goes there.
+    patches: BTreeMap<u64, (u64, Sector)>,
     /// Bytes that the file must have.
     pub(super) len: u64,
 }
@@ -176,7 +179,7 @@ impl Log {
 struct Descriptor {
     offset: u64,
     len: u64,
-    data: Option<Box<[u8]>>,
+    data: Sector,
 }
 
 /// The descriptors of an entry with their data sectors, which follow in the same order.
@@ -221,7 +224,7 @@ fn descriptors(bytes: &[u8], entry: &Entry) -> Result<Vec<Descriptor>> {
             }
             _ => return Err(broken()),
         };
-        if offset % SECTOR_64 != 0 || len % SECTOR_64 != 0 {
+        if !offset.is_multiple_of(SECTOR_64) || !len.is_multiple_of(SECTOR_64) {
             return Err(broken());
         }
         found.push(Descriptor { offset, len, data });
@@ -231,7 +234,7 @@ fn descriptors(bytes: &[u8], entry: &Entry) -> Result<Vec<Descriptor>> {
 
 impl Patches {
     /// Replaces the `len` bytes at `start`, whatever replaced them before.
-    fn put(&mut self, start: u64, len: u64, data: Option<Box<[u8]>>) -> Result<()> {
+    fn put(&mut self, start: u64, len: u64, data: Sector) -> Result<()> {
         let end = start
             .checked_add(len)
             .filter(|end| i64::try_from(*end).is_ok())

@@ -106,7 +106,7 @@ impl Metadata {
                 "a disk of {size} bytes is larger than the 64 TiB that VHDX allows"
             )));
         }
-        if size % u64::from(sector) != 0 {
+        if !size.is_multiple_of(u64::from(sector)) {
             return Err(Error::corrupt(format!(
                 "a disk of {size} bytes is no whole number of sectors of {sector}"
             )));

@@ -171,7 +171,7 @@ fn extent(line: &[u8], access: &[u8]) -> Result<ExtentLine, Problem> {
         None => (line, None),
     };
     let mut words = words
-        .split(|byte| byte.is_ascii_whitespace())
+        .split(u8::is_ascii_whitespace)
         .filter(|word| !word.is_empty())
         .skip(1);
     let sectors = words
@@ -215,7 +215,7 @@ fn extent(line: &[u8], access: &[u8]) -> Result<ExtentLine, Problem> {
     let mut rest = rest
         .get(1..)
         .unwrap_or_default()
-        .split(|byte| byte.is_ascii_whitespace())
+        .split(u8::is_ascii_whitespace)
         .filter(|word| !word.is_empty());
     let offset = match rest.next() {
         Some(word) => number(word).ok_or(Broken("has an offset that is no number"))?,

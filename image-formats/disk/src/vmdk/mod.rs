@@ -278,7 +278,7 @@ fn extent(
         Kind::Sparse => sparse::Header::read(&*part.source)
             .and_then(|header| header.extent(part.source.clone())),
         Kind::Cowd => sparse::cowd(part.source.clone()),
-        Kind::SeSparse => sesparse::open(part.source.clone()),
+        Kind::SeSparse => sesparse::open(&part.source),
     }
     .map_err(of_file)?;
     // Whole grains may reach beyond the extent, never end before it.

@@ -25,11 +25,11 @@ const TABLE_PRESENT: u64 = 0x1000_0000;
 const KIND_SHIFT: u32 = 60;
 
 /// Reads the headers of `file` and gives its extent.
-pub(super) fn open(file: Arc<dyn Source>) -> Result<SparseExtent> {
+pub(super) fn open(file: &Arc<dyn Source>) -> Result<SparseExtent> {
     if file.len() < SECTOR {
         return Err(Error::corrupt("the file ends within the seSparse header"));
     }
-    let head = read_vec_at(&*file, 0, 512)?;
+    let head = read_vec_at(&**file, 0, 512)?;
     let field = |index: usize| le_u64(&head, index.saturating_mul(8));
     if field(0)? != MAGIC {
         return Err(Error::corrupt("not a seSparse extent"));
@@ -70,7 +70,7 @@ pub(super) fn open(file: Arc<dyn Source>) -> Result<SparseExtent> {
     if volatile.saturating_add(SECTOR) > file.len() {
         return Err(Error::corrupt("the file ends within the seSparse header").at_offset(volatile));
     }
-    let volatile = read_vec_at(&*file, volatile, 512)?;
+    let volatile = read_vec_at(&**file, volatile, 512)?;
     if le_u64(&volatile, 0)? != VOLATILE_MAGIC {
         return Err(Error::corrupt("the volatile seSparse header is broken"));
     }
