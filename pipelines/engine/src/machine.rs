@@ -75,7 +75,7 @@ pub enum Power {
     },
     /// Suspended: memory was saved with the point.
     Suspended {
-        /// Bytes of saved memory and devices.
+        /// Bytes of saved memory and devices; 0 where the image says no more than that there are some.
         memory: u64,
     },
     /// Hibernated: its memory lies in a swap volume.
@@ -108,6 +108,10 @@ impl Power {
     pub fn forbids_editing(&self) -> Option<String> {
         match self {
             Self::Cold | Self::Crashed { .. } => None,
+            Self::Suspended { memory: 0 } => Some(
+                "its image says that the machine's memory was saved beside it, and that depends on its disk as it is"
+                    .to_owned(),
+            ),
             Self::Suspended { memory } => Some(format!(
                 "{memory} bytes of saved memory depend on its disk as it is"
             )),
@@ -351,6 +355,9 @@ impl OpenMachine {
     ) -> Result<Power> {
         if let Some(memory) = info.memory {
             return Ok(Power::Suspended { memory });
+        }
+        if info.kind == PointKind::Active && self.image.state().suspended {
+            return Ok(Power::Suspended { memory: 0 });
         }
         // A running machine owns the active state; its older snapshots sleep on.
         if info.kind == PointKind::Active
