@@ -289,3 +289,38 @@ fn users_leave_groups() {
     assert!(interpret(&guests, "udevadm info /dev/sda").is_err());
     assert!(interpret(&guests, "sysctl -n kernel.hostname").is_err());
 }
+
+#[test]
+fn aliases_are_plain_commands() {
+    let guests = guest(&[]);
+    let script = "alias strip=\"sed -e 's/^ *//'\"\nprintf '  a\\n' | strip -e 's/a/b/'";
+    assert_eq!(said(&guests, script), "b");
+    for refused in ["alias x='a; b'", "alias x='a | b'", "alias x='a '", "alias"] {
+        assert!(interpret(&guests, refused).is_err(), "{refused}");
+    }
+}
+
+#[test]
+fn settings_of_ssh_are_found_by_its_own_program() {
+    let mut guests = guest(&["perl", "uname", "helpztags"]);
+    guests.tree.file(
+        "/etc/ssh/sshd_config",
+        b"#Port 1\n  Port   22  \nport=23\nPortable x\nHostKey /a  b\n",
+    );
+    let ask = |option: &str| {
+        said(
+            &guests,
+            &format!(
+                "perl -lne '\n\ts/[[:space:]]+/ /g; s/[[:space:]]+$//;\n\tprint if s/^[[:space:]]*{option}[[:space:]=]+//i' /etc/ssh/sshd_config"
+            ),
+        )
+    };
+    assert_eq!(ask("Port"), "22\n23");
+    assert_eq!(ask("HostKey"), "/a b");
+    assert_eq!(ask("UsePAM"), "");
+    assert!(interpret(&guests, "perl -lne 'print' /etc/ssh/sshd_config").is_err());
+    assert!(interpret(&guests, "uname -r").is_err());
+    guests.tree.file("/boot/vmlinuz-6.1.0-1-amd64", b"");
+    assert_eq!(said(&guests, "uname -r"), "6.1.0-1-amd64");
+    said(&guests, "helpztags /usr/share/vim/addons/doc");
+}

@@ -40,6 +40,7 @@ mod tr;
 mod ufw;
 mod user;
 mod vendor;
+mod vim;
 mod xargs;
 
 use crate::shell::Shell;
@@ -96,6 +97,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("grep", grep::grep),
     ("groupadd", adduser::groupadd),
     ("head", text::head),
+    ("helpztags", vim::helpztags),
     ("hostname", process::hostname),
     ("id", accounts::id),
     ("install", make::install),

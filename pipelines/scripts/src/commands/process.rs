@@ -117,6 +117,9 @@ pub(crate) fn uname(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         "s390x" => "s390x",
         _ => "",
     };
+    if matches!(words, [_, option] if option == b"-r") {
+        return kernel_release(shell);
+    }
     let line: &str = match words {
         [_] => "Linux",
         [_, option] if option == b"-s" => "Linux",
@@ -311,4 +314,21 @@ pub(crate) fn run_parts(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         }
     }
     Ok(status)
+}
+
+/// `uname -r`: the release of the kernel that the machine has run and will start, where only one is installed.
+fn kernel_release(shell: &mut Shell<'_>) -> Run<i32> {
+    let names = shell.files.list(b"/boot")?.unwrap_or_default();
+    let mut releases = names
+        .iter()
+        .filter_map(|name| name.strip_prefix(b"vmlinuz-"));
+    let (Some(release), None) = (releases.next(), releases.next()) else {
+        return shell.refuse(
+            Reason::Running,
+            b"uname",
+            "asks for the kernel that is running",
+        );
+    };
+    shell.out(&[release, b"\n"].concat())?;
+    Ok(0)
 }

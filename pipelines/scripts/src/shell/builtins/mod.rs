@@ -49,7 +49,7 @@ const BUILTINS: &[(&[u8], bool, Builtin)] = &[
     (b"umask", false, directory::umask),
     (b"unset", true, declare::unset),
     (b"wait", false, succeed),
-    (b"alias", false, refuse),
+    (b"alias", false, alias),
     (b"bg", false, refuse),
     (b"fg", false, refuse),
     (b"jobs", false, refuse),
@@ -331,4 +331,26 @@ fn echo(shell: &mut Shell<'_>, arguments: &[Vec<u8>]) -> Run<i32> {
         out.push(b'\n');
     }
     Ok(i32::from(!shell.write_fd(1, &out)?))
+}
+
+/// `alias NAME=COMMAND`, as far as it is what a function of that name would be: one plain command that takes the words
+/// after the name.
+fn alias(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let [_, definition] = words else {
+        return shell.usage(b"alias", "one definition is interpreted");
+    };
+    let Some(at) = definition.iter().position(|&byte| byte == b'=') else {
+        return shell.usage(b"alias", "one definition is interpreted");
+    };
+    let (name, value) = definition.split_at(at);
+    let value = value.get(1..).unwrap_or_default();
+    // Quotes may hold anything but these, which would make more than one command of it.
+    let plain = value.iter().all(|byte| !b"\n;|&<>(){}#`!\\".contains(byte));
+    let ends_open = value.last().is_none_or(|byte| b" \t".contains(byte));
+    if !crate::syntax::is_name(name) || is_special(name) || !plain || ends_open {
+        return shell.usage(b"alias", "the command is not interpreted");
+    }
+    let text = [name, b"() { ", value, b" \"$@\"; }\n"].concat();
+    let list = shell.parse(&text)?;
+    shell.list(&list)
 }
