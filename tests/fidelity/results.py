@@ -81,6 +81,7 @@ class Release:
         self.final = judged(load(path, "final.json"), rules)
         self.owners = load(path, "owners.json")
         self.states = {row[0]: row[2] for row in rows(path, "patched.states")}
+        self.patched = {row[0]: row[1] for row in rows(path, "patched.states")}
         self.versions = {name: {row[0]: row[1] for row in rows(path, f"{name}.states")} for name in ("dpkg", "configured")}
         self.count_scripts(rows(path, "scripts.tsv"))
 
@@ -121,7 +122,7 @@ class Release:
         return found or "absent"
 
     def state_count(self, *wanted):
-        return sum(self.state_of(one) in wanted for one in self.injection["packages"])
+        return sum(self.state_of(one) in wanted for one in self.decided("inject"))
 
     def not_allowed(self, comparison):
         return [one for one in comparison["differences"] if "allowed" not in one]
@@ -137,10 +138,15 @@ class Release:
                     wrong.append(one)
                 continue
             owners = self.owners.get(one["path"], [])
-            settled = [owner for owner in owners if (self.states.get(owner) or self.states.get(owner.split(":")[0])) == "installed"]
+            settled = [owner for owner in owners if self.is_settled(owner)]
             if (owners and settled == owners) or (one["path"], one["aspect"]) in final:
                 wrong.append(one)
         return wrong
+
+    def is_settled(self, owner):
+        """Whether a package is installed already, in the version that it is to have."""
+        name = owner if owner in self.states else owner.split(":")[0]
+        return self.states.get(name) == "installed" and self.patched.get(name) == self.versions["dpkg"].get(name)
 
     def other_packages(self):
         theirs, ours = self.versions["dpkg"], self.versions["configured"]
