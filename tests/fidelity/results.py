@@ -76,7 +76,6 @@ class Release:
         self.pending = {(row[0], row[1]): row for row in rows(path, "mirror.facts/pending/server.tsv")}
         document = load(path, "patched.json")
         self.injection = document["injection"]
-        self.seconds = self.facts["milliseconds"] / 1000
         self.offline = judged(load(path, "offline.json"), rules)
         self.final = judged(load(path, "final.json"), rules)
         self.owners = load(path, "owners.json")
@@ -195,8 +194,6 @@ def show(releases, rules):
             line("`e2fsck -fn`, patched", lambda r: r.facts["filesystem_patched"]),
             line("`e2fsck -fn`, after the first boot's work", lambda r: r.facts["filesystem_configured"]),
             line("`qemu-img check`", lambda r: r.facts["image_check"]),
-            line("`dpkg` in a chroot, seconds", lambda r: r.facts["dpkg_seconds"]),
-            line("`dormouse patch`, seconds", lambda r: f"{r.seconds:.1f}"),
         ],
     )
     yield ""
