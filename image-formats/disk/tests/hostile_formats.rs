@@ -10,7 +10,7 @@
 
 mod oracle;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dormouse_block::ErrorKind::{self, Corrupt, Denied, Limit, Unsupported};
 use dormouse_disk::ACTIVE;
@@ -56,7 +56,7 @@ impl Folder {
         std::fs::read(path).unwrap()
     }
 
-    fn refused(&self, path: &PathBuf, kind: ErrorKind, word: &str) {
+    fn refused(&self, path: &Path, kind: ErrorKind, word: &str) {
         let Err(error) = open(path, None) else {
             panic!("{word}: it opened");
         };
