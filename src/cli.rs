@@ -106,7 +106,8 @@ pub(crate) struct Global {
         help_heading = "Judging"
     )]
     pub(crate) baseline: Option<String>,
-    /// A local package repository: a mirror's folder
+    /// A local package repository: a mirror's folder, whole or partial, a flat one, or a folder of packages whose index the
+    /// baseline trusts by its digest
     #[arg(
         long,
         global = true,
@@ -388,9 +389,9 @@ pub(crate) struct Feed {
 /// What to do with feeds.
 #[derive(Debug, Subcommand)]
 pub(crate) enum FeedAction {
-    /// Check the signatures, digests and dates of the repositories given with --repo
+    /// Check the signatures, digests and dates of the repositories given with --repo, and read the feeds given with --feed
     Verify,
-    /// List their suites
+    /// List their suites, and the feeds
     List,
 }
 

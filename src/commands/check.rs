@@ -100,14 +100,7 @@ fn draw(answer: &Answer<'_>, assessments: &[Assessment]) -> String {
         ]);
     }
     out.push_str(&table.text());
-    let mut findings = answer.table(&[
-        "Machine",
-        "Package",
-        "Installed",
-        "Wanted",
-        "Why",
-        "CVEs",
-    ]);
+    let mut findings = answer.table(&["Machine", "Package", "Installed", "Wanted", "Why", "CVEs"]);
     let mut any = false;
     for assessment in assessments {
         for finding in &assessment.findings {

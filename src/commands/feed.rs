@@ -1,7 +1,7 @@
 //! `dormouse feed`.
 
 use anyhow::bail;
-use dormouse_advisories::{Keyring, Repository, Selection, Suite};
+use dormouse_advisories::{Advisories, Feed as Advisory, Keyring, Repository, Selection, Suite};
 use dormouse_block::Gap;
 use serde::Serialize;
 
@@ -16,21 +16,25 @@ use crate::settings::Settings;
 struct Document<'a> {
     schema: &'static str,
     suites: Vec<&'a Suite>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    advisories: &'a [Advisory],
     gaps: Vec<&'a Gap>,
 }
 
-/// Verifies or lists repositories.
+/// Verifies or lists repositories and advisory feeds.
 ///
 /// # Errors
 /// A repository without a good signature.
 pub(crate) fn run(arguments: &Feed, settings: &Settings) -> anyhow::Result<Exit> {
-    if settings.global.repo.is_empty() {
-        bail!("no repository to look at; give --repo DIR");
+    if settings.global.repo.is_empty() && settings.global.feed.is_empty() {
+        bail!("nothing to look at; give --repo DIR or --feed FILE");
     }
-    let Some(keyring) = &settings.global.keyring else {
-        bail!("no keys to verify with; give --keyring FILE");
+    let keyring = match &settings.global.keyring {
+        Some(keyring) => Keyring::read(keyring)?,
+        None if settings.global.repo.is_empty() => Keyring::default(),
+        None => bail!("no keys to verify with; give --keyring FILE"),
     };
-    let keyring = Keyring::read(keyring)?;
+    let advisories = Advisories::read(&settings.global.feed)?;
     let mut repositories = Vec::new();
     for folder in &settings.global.repo {
         repositories.push(Repository::open(
@@ -71,11 +75,25 @@ pub(crate) fn run(arguments: &Feed, settings: &Settings) -> anyhow::Result<Exit>
                 signers.join(" "),
             ]);
         }
-        answer.bytes(table.text().as_bytes())?;
+        let mut text = table.text();
+        if !advisories.is_empty() {
+            let mut table = answer.table(&["Feed", "Statements", "Digest"]);
+            for feed in advisories.feeds() {
+                table.add([
+                    feed.name.clone(),
+                    feed.entries.to_string(),
+                    feed.digest.to_string(),
+                ]);
+            }
+            text.push('\n');
+            text.push_str(&table.text());
+        }
+        answer.bytes(text.as_bytes())?;
     } else {
         answer.json(&Document {
             schema: "dormouse/feeds/v1",
             suites,
+            advisories: advisories.feeds(),
             gaps: gaps.clone(),
         })?;
     }

@@ -259,6 +259,7 @@ impl Planner<'_> {
             repositories: &self.standard.repositories,
             suites: &BTreeSet::new(),
             only: &only,
+            spared: &waived(assessments),
             preferences: &self.standard.preferences,
             phased: self.standard.baseline.upgrades.phased,
             fixes: &fixes,
@@ -325,6 +326,16 @@ fn upgradable(assessments: &[Assessment]) -> BTreeSet<String> {
         .flat_map(|assessment| &assessment.findings)
         .filter(|finding| finding.waiver.is_none() && !finding.hold)
         .filter(|finding| matches!(finding.rule, Rule::Suite | Rule::MinimumVersion))
+        .map(|finding| finding.package.clone())
+        .collect()
+}
+
+/// The packages with findings that a waiver covers.
+fn waived(assessments: &[Assessment]) -> BTreeSet<String> {
+    assessments
+        .iter()
+        .flat_map(|assessment| &assessment.findings)
+        .filter(|finding| finding.waiver.is_some())
         .map(|finding| finding.package.clone())
         .collect()
 }

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use dormouse_advisories::{
-    Access, Advisories, IndexCache, Keyring, Repository, Selection, Trust,
-};
+use dormouse_advisories::{Access, Advisories, IndexCache, Keyring, Repository, Selection, Trust};
 use dormouse_block::{Digest, Error, ErrorKind, Gap, Result};
 use dormouse_evidence::{RunReport, Totals};
 use dormouse_packages::Inventory;
@@ -72,9 +70,8 @@ impl Standard {
         }
         let as_of = baseline.instant(options.as_of);
         let advisories = Advisories::read(&options.feeds)?;
-        let asks_for_cve = |only: &BTreeSet<Scope>| {
-            only.iter().any(|scope| matches!(scope, Scope::Cve(_)))
-        };
+        let asks_for_cve =
+            |only: &BTreeSet<Scope>| only.iter().any(|scope| matches!(scope, Scope::Cve(_)));
         if advisories.is_empty() && asks_for_cve(&baseline.upgrades.only) {
             return Err(Error::unsupported(
                 "what mends a CVE is not known without a feed; give --feed FILE",
@@ -82,8 +79,7 @@ impl Standard {
         }
         let repositories = open_repositories(options, &baseline, as_of)?;
         let preferences = baseline.preferences();
-        let releases =
-            Releases::with(&repositories, preferences.clone(), baseline.upgrades.phased);
+        let releases = Releases::with(&repositories, preferences.clone(), baseline.upgrades.phased);
         Ok(Self {
             baseline,
             repositories,

@@ -47,10 +47,7 @@ fn debian_s_list_says_what_awk_reads_in_it() {
         .output()
         .expect("this test needs awk");
     let text = String::from_utf8(output.stdout).unwrap();
-    let lines: Vec<Vec<&str>> = text
-        .lines()
-        .map(|line| line.split(' ').collect())
-        .collect();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
     assert!(lines.len() > 10_000, "{}", lines.len());
     assert_eq!(feed.entries, lines.len());
     for line in &lines {
@@ -157,14 +154,20 @@ fn broken_feeds_are_errors_and_other_files_are_none() {
         ("[1, 2]", ErrorKind::Unsupported),
         ("{", ErrorKind::Corrupt),
         ("{\"a\": 1}", ErrorKind::Corrupt),
-        ("{\"ok\": {\"CVE-2026-0001\": {\"releases\": []}}}", ErrorKind::Corrupt),
+        (
+            "{\"ok\": {\"CVE-2026-0001\": {\"releases\": []}}}",
+            ErrorKind::Corrupt,
+        ),
         ("{\"Bad Name\": {}}", ErrorKind::Corrupt),
         (
             "{\"ok\": {\"CVE-2026-0001\": {\"releases\": {\"a\": {\"fixed_version\": \"no version\"}}}}}",
             ErrorKind::Corrupt,
         ),
         ("{\"ok\": {}} trailing", ErrorKind::Corrupt),
-        ("{\"catalogVersion\": 1, \"vulnerabilities\": [{}]}", ErrorKind::Corrupt),
+        (
+            "{\"catalogVersion\": 1, \"vulnerabilities\": [{}]}",
+            ErrorKind::Corrupt,
+        ),
         ("cve,epss\nCVE-2026-0001,high\n", ErrorKind::Corrupt),
         (
             "[01 Jan 2026] DSA-1-1 a - b\n\t{CVE-2026-0001}\n\t[a] - ok not_a_version\n",

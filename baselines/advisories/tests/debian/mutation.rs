@@ -1,7 +1,10 @@
 //! Broken archives: whatever the files hold, opening one ends, and nothing that was not signed is believed.
 
-use crate::archive::{Archive, Gnupg};
-use dormouse_advisories::{IndexedPackage, Keyring, Release};
+use crate::archive::{Archive, Gnupg, instant};
+use dormouse_advisories::{
+    Access, Advisories, IndexedPackage, Keyring, Release, Repository, Selection, Trust,
+};
+use dormouse_block::Digest;
 use dormouse_packages::deb822::paragraphs;
 use dormouse_packages::dpkg::RelationField;
 
@@ -117,4 +120,78 @@ fn broken_keyrings_are_errors() {
     for _ in 0..3000 {
         let _ = Keyring::parse(&random.mutate(&keys));
     }
+}
+
+#[test]
+fn compiled_indices_say_what_their_paragraphs_say() {
+    let mut random = Random(0x5eed_0009);
+    let folder = tempfile::tempdir().unwrap();
+    let more = String::from_utf8(PACKAGES.to_vec()).unwrap();
+    let whole = [
+        more.as_str(),
+        &more.replace("liblzma5", "aaa").replace("5.4.1", "5.4.2"),
+        &more.replace("liblzma5", "zzz"),
+        &more.replace("5.4.1-1+b1", "5.4.1-2"),
+    ]
+    .join("\n");
+    let (mut good, mut bad) = (0, 0);
+    for _ in 0..1500 {
+        let bytes = random.mutate(whole.as_bytes());
+        std::fs::write(folder.path().join("Packages"), &bytes).unwrap();
+        let trust = Trust {
+            vouched: [Digest::of(&bytes)].into(),
+            ..Trust::default()
+        };
+        let access = Access {
+            keyring: &Keyring::default(),
+            selection: &Selection::default(),
+            as_of: instant("2026-01-02T00:00:00Z"),
+            trust: &trust,
+            cache: None,
+        };
+        let ours = Repository::open_with(folder.path(), &access);
+        let plain: Result<Vec<_>, _> = paragraphs(&bytes)
+            .map(|(_, paragraph)| IndexedPackage::parse(paragraph, 0))
+            .collect();
+        match (ours, plain) {
+            (Ok(ours), Ok(mut plain)) => {
+                let mut ours = ours.packages().unwrap();
+                for package in &mut ours {
+                    package.index = None;
+                }
+                let key = |package: &IndexedPackage| format!("{package:?}");
+                ours.sort_by_key(key);
+                plain.sort_by_key(key);
+                assert_eq!(ours, plain);
+                good += 1;
+            }
+            (Err(_), Err(_)) => bad += 1,
+            (ours, plain) => panic!(
+                "{:?}\n{:?}\n{}",
+                ours.map(|ours| ours.package_count()),
+                plain.map(|plain| plain.len()),
+                String::from_utf8_lossy(&bytes)
+            ),
+        }
+    }
+    assert!(good > 200 && bad > 200, "{good} {bad}");
+}
+
+#[test]
+fn broken_feeds_end_in_an_answer() {
+    let mut random = Random(0x5eed_000a);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("feed");
+    let list = b"[01 Jan 2026] DSA-9999-1 openssl - security update\n\t{CVE-2026-0001}\n\t[bookworm] - openssl 3.0.2-1\n";
+    let tracker = br#"{"openssl": {"CVE-2026-0001": {"releases": {"bookworm": {"fixed_version": "3.0.2-1", "urgency": "x"}}}}}"#;
+    let (mut good, mut bad) = (0, 0);
+    for round in 0..3000 {
+        let from: &[u8] = if round % 2 == 0 { list } else { tracker };
+        std::fs::write(&path, random.mutate(from)).unwrap();
+        match Advisories::read(std::slice::from_ref(&path)) {
+            Ok(_) => good += 1,
+            Err(_) => bad += 1,
+        }
+    }
+    assert!(good > 200 && bad > 200, "{good} {bad}");
 }

@@ -401,8 +401,9 @@ fn findings_name_the_cves_that_they_mend_and_scopes_reach_by_them() {
     ]);
     let there = guest(&["openssl 3.0.1-1", "bash 1", "curl 1"]);
     let found = |only: &str| {
-        let baseline =
-            format!("name = 'x'\nsuites = ['bookworm', 'bookworm-security']\n[upgrades]\nonly = {only}\n");
+        let baseline = format!(
+            "name = 'x'\nsuites = ['bookworm', 'bookworm-security']\n[upgrades]\nonly = {only}\n"
+        );
         let assessment = judge_with(&baseline, &there, &releases, &advisories(), NOW);
         let names: Vec<_> = assessment
             .findings

@@ -37,6 +37,8 @@ pub struct Question<'a> {
     pub suites: &'a BTreeSet<String>,
     /// What is to be upgraded.
     pub only: &'a Only,
+    /// Installed packages that a scope does not reach unless it names them, such as those with a waiver.
+    pub spared: &'a BTreeSet<String>,
     /// Which of several versions is a package's candidate.
     pub preferences: &'a Preferences,
     /// What to make of updates that are still being phased in.
@@ -97,10 +99,7 @@ pub fn resolve(question: &Question<'_>) -> Result<Resolution> {
             });
         };
         if node.held {
-            block(
-                Hindrance::Held,
-                format!("{} is on hold", node.title()),
-            );
+            block(Hindrance::Held, format!("{} is on hold", node.title()));
             continue;
         }
         // A machine's share in a phased update cannot be known while it sleeps, so it waits for the whole of it.
@@ -258,9 +257,11 @@ fn is_reached(question: &Question<'_>, pool: &Pool<'_>, node: &pool::Node, offer
     let Only::Scopes(scopes) = question.only else {
         return true;
     };
+    let spared = question.spared.contains(&node.name);
     scopes.iter().any(|scope| match scope {
-        Scope::All => true,
         Scope::Package(name) => *name == node.name || *name == node.source,
+        _ if spared => false,
+        Scope::All => true,
         Scope::Security => pool.suite(offer).is_some_and(Suite::is_security),
         Scope::Cve(cve) => pool.offered(offer).is_some_and(|(_, package)| {
             (question.fixes)(

@@ -251,9 +251,7 @@ impl<'a> Pool<'a> {
 
     /// The priority of a package on offer.
     pub(super) fn priority(&self, offer: Offer) -> i32 {
-        self.offers
-            .get(offer.0)
-            .map_or(0, |ranked| ranked.priority)
+        self.offers.get(offer.0).map_or(0, |ranked| ranked.priority)
     }
 
     /// Why the package file of a package on offer cannot be had.

@@ -410,11 +410,9 @@ impl Forward<'_, '_> {
             })
             .collect();
         for (slot, other) in hit {
-            let better = self
-                .open_candidate(&slot.0, &slot.1)?
-                .filter(|candidate| {
-                    candidate.version > other.version && !candidate.is_refused(refused, &native)
-                });
+            let better = self.open_candidate(&slot.0, &slot.1)?.filter(|candidate| {
+                candidate.version > other.version && !candidate.is_refused(refused, &native)
+            });
             match better {
                 Some(candidate) => {
                     let why = format!("{} {} {refused}", node.title(), verb(field));

@@ -226,7 +226,8 @@ fn a_mirror_without_a_file_says_which_and_what_stays_behind_for_it() {
         why("app"),
         (
             Hindrance::Unsolvable,
-            "app 2 depends on lib (>= 2); lib 2: the repository has no file pool/lib_2.deb".to_owned()
+            "app 2 depends on lib (>= 2); lib 2: the repository has no file pool/lib_2.deb"
+                .to_owned()
         )
     );
 }
@@ -235,10 +236,10 @@ fn a_mirror_without_a_file_says_which_and_what_stays_behind_for_it() {
 fn scopes_reach_sources_cves_and_names_and_nothing_else() {
     let scene = Scene::new(
         &packages(
-            "dpkg 1\n one 1 | Source: both\n two 1 | Source: both\n three 1\n mended 1\n mended-too 1 | Source: mended",
+            "dpkg 1\n one 1 | Source: both\n two 1 | Source: both\n three 1\n mended 1\n mended-too 1 | Source: mended\n spared 1",
         ),
         &packages(
-            "one 2 | Source: both\n two 2 | Source: both\n three 2\n mended 2\n mended-too 2 | Source: mended",
+            "one 2 | Source: both\n two 2 | Source: both\n three 2\n mended 2\n mended-too 2 | Source: mended\n spared 2",
         ),
     );
     let reach = |scopes: &[&str]| {
@@ -253,6 +254,7 @@ fn scopes_reach_sources_cves_and_names_and_nothing_else() {
     assert_eq!(reach(&["cve-2026-0001"]).0, "mended mended-too");
     assert_eq!(reach(&["CVE-2026-0002"]).0, "");
     assert_eq!(reach(&["security"]).0, "", "the suite is called test");
+    assert_eq!(reach(&["spared"]).0, "spared");
     assert_eq!(reach(&["all"]).0, "mended mended-too one three two");
     let (names, blocked) = reach(&["absent", "one"]);
     assert_eq!((names.as_str(), blocked.len()), ("one", 1));

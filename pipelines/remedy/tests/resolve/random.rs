@@ -25,9 +25,19 @@ fn name(number: usize) -> String {
     format!("p{number:02}")
 }
 
+/// What kinds of relations an archive has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// To packages by name.
+    Named,
+    /// To what packages provide, too, and before unpacking.
+    Provided,
+}
+
 /// Each installed package depends on packages of lower numbers, so that the system is whole.
-fn installed(chance: &mut Chance) -> Vec<Package> {
+fn installed(chance: &mut Chance, kind: Kind) -> Vec<Package> {
     let mut out = vec![crate::scene::package("dpkg 1")];
+    let mut given = Vec::new();
     for number in 0..PACKAGES {
         let mut line = format!("{} 1", name(number));
         if number > 0 {
@@ -42,9 +52,17 @@ fn installed(chance: &mut Chance) -> Vec<Package> {
                     }
                 })
                 .collect();
+            let mut wanted = wanted;
+            if kind == Kind::Provided && !given.is_empty() && chance.next(3) == 0 {
+                wanted.push(format!("virtual{}", given[chance.next(given.len())]));
+            }
             if !wanted.is_empty() {
                 write!(line, " | Depends: {}", wanted.join(", ")).unwrap();
             }
+        }
+        if kind == Kind::Provided && chance.next(4) == 0 {
+            write!(line, " | Provides: virtual{}", number % 5).unwrap();
+            given.push(number % 5);
         }
         if chance.next(15) == 0 {
             line.push_str(" | held");
@@ -54,7 +72,7 @@ fn installed(chance: &mut Chance) -> Vec<Package> {
     out
 }
 
-fn offered(chance: &mut Chance) -> Vec<Package> {
+fn offered(chance: &mut Chance, kind: Kind) -> Vec<Package> {
     let mut out = Vec::new();
     for number in 0..PACKAGES + 10 {
         let fresh = number >= PACKAGES;
@@ -75,8 +93,21 @@ fn offered(chance: &mut Chance) -> Vec<Package> {
                 _ => other,
             });
         }
+        let mut field = "Depends";
+        if kind == Kind::Provided {
+            if chance.next(6) == 0 {
+                wanted.push(format!("virtual{}", chance.next(5)));
+            }
+            if chance.next(6) == 0 {
+                field = "Pre-Depends";
+            }
+            if chance.next(4) == 0 {
+                let version = [" (= 2)", ""][chance.next(2)];
+                write!(line, " | Provides: virtual{}{version}", number % 5).unwrap();
+            }
+        }
         if !wanted.is_empty() {
-            write!(line, " | Depends: {}", wanted.join(", ")).unwrap();
+            write!(line, " | {field}: {}", wanted.join(", ")).unwrap();
         }
         if chance.next(8) == 0 {
             write!(
@@ -96,10 +127,19 @@ fn offered(chance: &mut Chance) -> Vec<Package> {
 
 #[test]
 fn sets_are_whole_and_no_smaller_than_apt_s() {
-    for seed in 1..=12_u64 {
+    hold_against_apt(Kind::Named, 1..=12);
+}
+
+#[test]
+fn sets_with_providers_are_whole_and_no_smaller_than_apt_s() {
+    hold_against_apt(Kind::Provided, 101..=112);
+}
+
+fn hold_against_apt(kind: Kind, seeds: std::ops::RangeInclusive<u64>) {
+    for seed in seeds {
         let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let before = installed(&mut chance);
-        let offers = offered(&mut chance);
+        let before = installed(&mut chance, kind);
+        let offers = offered(&mut chance, kind);
         let scene = Scene::new(&before, &offers);
         let ours = taken(&scene.resolve(&Only::All));
         let apts = scene.apt_takes(&["-s", "upgrade", "--with-new-pkgs"]);

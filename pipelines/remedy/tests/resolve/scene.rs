@@ -209,6 +209,7 @@ impl Scene {
             repositories: &[repository],
             suites: &BTreeSet::new(),
             only,
+            spared: &["spared".to_owned()].into(),
             preferences,
             phased,
             fixes: &|cve, source, there, offered| {
