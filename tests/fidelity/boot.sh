@@ -17,6 +17,10 @@
 #   verdict                             what `dormouse check` says of the disk afterwards
 #   result                              "passed" or "failed"
 #
+# DORMOUSE_BOOT_CLOCK=instructions makes the machine's time the number of instructions that it has executed: several
+# times slower, but where the host is busy no deadline in the guest passes, and its kernel does not give up early ("IO-APIC
+# + timer doesn't work").
+#
 # CORPUS-DIR/RELEASE/boot.txt gets the same lines, console.log the console. Needs /dev/fuse, but not root.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
@@ -47,7 +51,7 @@ cleanup() {
 }
 trap cleanup EXIT
 # start_counted MEMORY-MIB QEMU-ARGUMENT...: as start_emulator, but the machine's time is the number of instructions it
-# has executed, so that a busy host makes it late and never makes its kernel's or its services' deadlines pass.
+# has executed, so that a busy host makes it late and breaks no deadline in it.
 start_counted() {
   local memory=$1
   shift
@@ -83,8 +87,10 @@ rm -f "$disk"
 qemu-img create -q -f qcow2 -b "$folder/patched.qcow2" -F qcow2 "$disk"
 
 report release "$release"
-start_counted 1536 -drive "file=$disk,format=qcow2,if=virtio,cache=unsafe"
-started=$SECONDS
+machine=start_emulator
+[ "${DORMOUSE_BOOT_CLOCK:-host}" = host ] || machine=start_counted
+"$machine" 1536 -drive "file=$disk,format=qcow2,if=virtio,cache=unsafe"
+started=$SECONDS asked=no
 if await_console 'removing the first-boot work|the next boot tries again' "$timeout"; then
   report first_boot_seconds $((SECONDS - started))
 else
@@ -94,6 +100,7 @@ if [ "$passed" = yes ] && await_console 'login:' "$timeout"; then
   report login_seconds $((SECONDS - started))
   # Services that start late come up before the power key, for a start that is cut off takes long to stop.
   sleep 20
+  asked=yes
   monitor system_powerdown
   left=600
   while [ "$left" -gt 0 ] && kill -0 "$emulator" 2>/dev/null; do
@@ -103,7 +110,7 @@ if [ "$passed" = yes ] && await_console 'login:' "$timeout"; then
 else
   passed=no
 fi
-if kill -0 "$emulator" 2>/dev/null; then expect shutdown killed clean; else expect shutdown clean clean; fi
+if [ "$asked" = yes ] && ! kill -0 "$emulator" 2>/dev/null; then expect shutdown clean clean; else expect shutdown killed clean; fi
 tr -d '\r' <"$console" >"$folder/console.log"
 stop_emulator
 emulator=''
