@@ -5,6 +5,8 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
     reason = "tests make images with other programs and fail by panicking"
 )]
 

@@ -241,7 +241,7 @@ mod tests {
         };
         for n in 0..100_u32 {
             let usage = Usage {
-                bytes: i64::from(n) * 4096,
+                bytes: i64::from(n).saturating_mul(4096),
                 inodes: i64::from(n),
             };
             file.change(n.wrapping_mul(40_503_777), usage).unwrap();

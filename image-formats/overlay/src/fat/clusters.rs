@@ -273,6 +273,9 @@ impl Clusters {
 
     /// Writes what changed of the table to its copies, and the count of free clusters.
     pub(super) fn flush(&mut self) -> Result<()> {
+        if self.dirty.is_empty() {
+            return Ok(());
+        }
         let sector = index(self.boot.sector);
         for nth in std::mem::take(&mut self.dirty) {
             let at = nth.saturating_mul(u64::from(self.boot.sector));

@@ -119,8 +119,14 @@ fn files_over_two_gigabytes_set_the_feature() {
     let folder = tempfile::tempdir().unwrap();
     for (name, options) in [
         ("ext2", "-t ext2 -b 4096 -O ^large_file,^resize_inode"),
-        ("ext4", "-t ext4 -O ^large_file,^resize_inode,^metadata_csum"),
-        ("ext4-summed", "-t ext4 -O ^large_file,^resize_inode,metadata_csum"),
+        (
+            "ext4",
+            "-t ext4 -O ^large_file,^resize_inode,^metadata_csum",
+        ),
+        (
+            "ext4-summed",
+            "-t ext4 -O ^large_file,^resize_inode,metadata_csum",
+        ),
         ("bigalloc", "-t ext4 -O bigalloc,^large_file,^resize_inode"),
     ] {
         let image = make(folder.path(), name, options, 3000, None);
