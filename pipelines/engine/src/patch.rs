@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dormouse_advisories::Repository;
-use dormouse_block::{Digest, Error, GuestPath, Meter, Result};
+use dormouse_block::{Digest, Error, ErrorKind, GuestPath, Meter, Result};
 use dormouse_disk::LibraryGate;
-use dormouse_filesystem::{Follow, Guest};
-use dormouse_overlay::ext::{self, Ext4Editor};
+use dormouse_filesystem::{Follow, Guest, NodeKind};
 use dormouse_overlay::{
-    ColdDisk, Content, Device, DeviceWindow, Difference, DraftNode, Editor, Evidence, Existing,
-    Overlay, OverlayOptions, Pack, PayloadReader, Staged, Supply, apply,
+    AnyEditor, ColdDisk, Content, Device, DeviceWindow, Difference, DraftNode, EDITORS, Editor,
+    Evidence, Existing, Overlay, OverlayOptions, Pack, PayloadReader, Staged, Supply, apply,
+    open_editor,
 };
 use dormouse_remedy::deb::Unpacked;
 use dormouse_remedy::{
@@ -54,7 +54,7 @@ pub struct Patched {
     pub verification: Verification,
 }
 
-pub(crate) type SharedEditor = Arc<Mutex<Ext4Editor>>;
+pub(crate) type SharedEditor = Arc<Mutex<AnyEditor>>;
 
 /// An overlay with an editor for each mount of its guest that can be edited.
 pub(crate) struct Bench {
@@ -64,7 +64,7 @@ pub(crate) struct Bench {
 }
 
 /// Locks an editor; one that panicked half-way is never committed, so its state does not matter.
-pub(crate) fn lock(editor: &SharedEditor) -> MutexGuard<'_, Ext4Editor> {
+pub(crate) fn lock(editor: &SharedEditor) -> MutexGuard<'_, AnyEditor> {
     editor.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -90,20 +90,20 @@ impl Bench {
         let mut editors = Vec::new();
         for mount in guest.mounts() {
             let kind = mount.tree.info().kind;
-            if !kind.starts_with("ext") {
+            if !EDITORS.iter().any(|editor| editor.kinds.contains(&&*kind)) {
                 editors.push(None);
                 continue;
             }
             let (start, size) = place(point, &mount.volume)?;
             let window: Arc<dyn Device> =
                 Arc::new(DeviceWindow::new(overlay.clone(), start, size)?);
-            let editor = Ext4Editor::open(
-                window,
-                ext::Options {
-                    now: guest_time(options.now),
-                },
-            )?;
-            editors.push(Some(Arc::new(Mutex::new(editor))));
+            let editor = match open_editor(&kind, window, guest_time(options.now)) {
+                Ok(editor) => editor,
+                // An EFI partition that was not left clean stands in the way of nothing but changes of itself.
+                Err(error) if kind == "vfat" && error.kind() != ErrorKind::Io => None,
+                Err(error) => return Err(error),
+            };
+            editors.push(editor.map(|editor| Arc::new(Mutex::new(editor))));
         }
         Ok(Self {
             overlay,
@@ -114,10 +114,14 @@ impl Bench {
 
     /// Refuses a plan that will not fit before anything of it is written.
     fn check_room(&self, plan: &Plan) -> Result<()> {
+        // Packages do not go where no modes are kept, such as an EFI partition.
         let free: u64 = self
-            .editors
+            .guest
+            .mounts()
             .iter()
-            .flatten()
+            .zip(&self.editors)
+            .filter(|(mount, _)| mount.tree.kept_mode(NodeKind::File).is_none())
+            .filter_map(|(_, editor)| editor.as_ref())
             .map(|editor| lock(editor).free_bytes())
             .fold(0, u64::saturating_add);
         if plan.expected_bytes > free {
@@ -145,7 +149,7 @@ impl Bench {
                 .map_err(|_| Error::corrupt("an editor is still in use"))?
                 .into_inner()
                 .unwrap_or_else(PoisonError::into_inner);
-            Box::new(editor).finish()?;
+            editor.finish()?;
         }
         let overlay =
             Arc::try_unwrap(overlay).map_err(|_| Error::corrupt("the overlay is still in use"))?;
@@ -292,14 +296,14 @@ fn carry_out<'s>(
     differences: &BTreeMap<GuestPath, Difference>,
     supply: &mut dyn FnMut(usize, &Content) -> Result<Supply<'s>>,
 ) -> Result<()> {
-    let mut guards: Vec<Option<MutexGuard<'_, Ext4Editor>>> = bench
+    let mut guards: Vec<Option<MutexGuard<'_, AnyEditor>>> = bench
         .editors
         .iter()
         .map(|editor| editor.as_ref().map(lock))
         .collect();
     let mut editors: Vec<Option<&mut dyn Editor>> = guards
         .iter_mut()
-        .map(|guard| guard.as_mut().map(|guard| &mut **guard as &mut dyn Editor))
+        .map(|guard| guard.as_mut().map(|guard| &mut ***guard as &mut dyn Editor))
         .collect();
     apply(&bench.guest, differences, &mut editors, supply)?;
     Ok(())
