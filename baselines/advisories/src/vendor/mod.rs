@@ -53,6 +53,13 @@ pub struct Feed {
     pub digest: Digest,
     /// Statements taken from it.
     pub entries: usize,
+    /// Statements whose version does not read, left out.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub unread: usize,
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Kinds of feeds.
@@ -74,6 +81,7 @@ pub enum FeedKind {
 pub struct Advisories {
     fixes: BTreeMap<Box<str>, Vec<Fix>>,
     count: usize,
+    unread: usize,
     exploited: BTreeSet<Box<str>>,
     scores: BTreeMap<Box<str>, Box<str>>,
     feeds: Vec<Feed>,
@@ -184,6 +192,7 @@ impl Advisories {
         let file = open(path)?;
         let digest = digest_of(&file)?;
         let mut input = unpacked(file, path)?;
+        let before = self.unread;
         let entries = match kind {
             FeedKind::DebianTracker => tracker::read(&mut input, self),
             FeedKind::DebianAdvisories => advisory_list::read(&mut input, self),
@@ -213,6 +222,7 @@ impl Advisories {
             kind,
             digest,
             entries,
+            unread: self.unread.saturating_sub(before),
         });
         Ok(())
     }

@@ -22,8 +22,9 @@ fn list() -> PathBuf {
 /// Every advisory's CVE, source package, release and version, as awk takes them out of the list.
 const AWK: &str = r#"
     /^\[/ { split($0, parts, "] "); split(parts[2], words, " "); advisory = words[1]; cves = ""; next }
-    /^\t\{/ { line = $0; gsub(/[\t{}]/, "", line); cves = cves " " line; next }
-    /^\t\[[a-z]+\] - / {
+    /^[ \t]+\{/ { line = $0; gsub(/[\t{} ]/, " ", line); cves = cves " " line; next }
+    /^[ \t]+\[[a-z]+\] - / {
+        if ($4 !~ /^([0-9]+:)?[0-9][A-Za-z0-9.+:~-]*$/) next
         release = substr($1, 2, length($1) - 2)
         if ($4 == "" || substr($4, 1, 1) == "<") next
         count = split(cves, each, " ")
@@ -49,7 +50,7 @@ fn debian_s_list_says_what_awk_reads_in_it() {
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
     assert!(lines.len() > 10_000, "{}", lines.len());
-    assert_eq!(feed.entries, lines.len());
+    assert_eq!((feed.entries, feed.unread), (lines.len(), 1));
     for line in &lines {
         let [cve, source, release, fixed, _] = line[..] else {
             panic!("{line:?}");
@@ -169,10 +170,6 @@ fn broken_feeds_are_errors_and_other_files_are_none() {
             ErrorKind::Corrupt,
         ),
         ("cve,epss\nCVE-2026-0001,high\n", ErrorKind::Corrupt),
-        (
-            "[01 Jan 2026] DSA-1-1 a - b\n\t{CVE-2026-0001}\n\t[a] - ok not_a_version\n",
-            ErrorKind::Corrupt,
-        ),
     ] {
         std::fs::write(&path, text).unwrap();
         let error = Advisories::read(std::slice::from_ref(&path)).unwrap_err();
