@@ -8,6 +8,20 @@
 //! What a script sees is what it would see under dpkg in a chroot of the sleeping guest: no service manager is running,
 //! no process is there, nobody answers at the terminal, and standard input, `/proc`, `/sys` and `/dev` cannot be read.
 //!
+//! What a script makes that is not its own text falls into four classes:
+//!
+//! - **State** is made as the guest's own program makes it: accounts, alternatives, diversions, units, debconf's database,
+//!   the linker's cache `/etc/ld.so.cache` and its links, certificates' links, capabilities of files.
+//! - **Caches** that their readers check, do without and make anew are left and named in [`Done::caches`]: Python's
+//!   compiled modules (Python compares time and size), the index of manual pages (a timer makes it daily), fontconfig's
+//!   (compared with each folder's time), ldconfig's auxiliary one. Removing them is interpreted, so that none outlives its
+//!   package. A cache whose reader believes it blindly (GTK's icons, GLib's schemas, udev's hardware database) defers the
+//!   script.
+//! - **Actions on what runs** (services, udev, kernel settings, AppArmor's profiles) are not needed by a machine that
+//!   sleeps, for it takes them up when it starts; they stand in [`Done::service_actions`].
+//! - **What boots** (initramfs, the kernel's module index, boot menus), keys and other chance, and programs of packages
+//!   that are not known here defer the script by name.
+//!
 //! ```
 //! use std::sync::Arc;
 //! use dormouse_block::{Error, GuestPath};

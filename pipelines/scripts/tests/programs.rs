@@ -410,3 +410,28 @@ fn versions_compare_as_dpkg_compares_them() {
     }
     compare("true", &script);
 }
+
+#[test]
+fn ranges_of_sed_begin_late_where_their_first_line_went_by() {
+    let mut script = String::new();
+    for program in [
+        "1,2d;1,/4/s/^/x/",
+        "1,2d;1,4s/^/x/",
+        "1,3d;2,3s/^/x/",
+        "1,3d;2,+1s/^/x/",
+        "1,3d;0,/5/s/^/x/",
+        "0,/1/s/^/x/",
+        "/[35]/!d;2,/5/s/^/x/",
+        "/[35]/!d;4,3s/^/x/",
+        "4,2s/^/x/",
+        "2,/2/s/^/x/",
+        "1,/3/d;1,/5/{/^[^5]/d}",
+        "2,4!s/^/x/",
+    ] {
+        script.push_str(&format!(
+            "printf '1\\n2\\n3\\n4\\n5\\n6\\n' | sed -e '{program}'; echo --\n"
+        ));
+    }
+    script.push_str("/bin/echo -e 'a\\nb'; /bin/echo -e plain text; /bin/echo -ne 'x\\ty'\n");
+    compare("true", &script);
+}

@@ -126,6 +126,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("pg_conftool", postgresql::pg_conftool),
     ("pg_controldata", postgresql::pg_controldata),
     ("pg_lsclusters", postgresql::pg_lsclusters),
+    ("pg_updatedicts", postgresql::pg_updatedicts),
     ("pgrep", process::no_process),
     ("pidof", process::no_process),
     ("pkill", process::no_process),

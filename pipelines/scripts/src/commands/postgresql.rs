@@ -265,3 +265,46 @@ pub(crate) fn run_upgrade_scripts(shell: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i
     }
     Ok(0)
 }
+
+/// `pg_updatedicts` where no dictionary is installed: what it made of earlier ones goes.
+pub(crate) fn pg_updatedicts(shell: &mut Shell<'_>, _: &[Vec<u8>]) -> Run<i32> {
+    for pattern in [
+        "/usr/share/hunspell/*.aff",
+        "/usr/share/myspell/dicts/*.aff",
+    ] {
+        for file in shell.glob_plain(pattern.as_bytes())? {
+            if shell
+                .files
+                .look(&file, Follow::No)?
+                .is_some_and(|found| !matches!(found.node, DraftNode::Symlink(_)))
+            {
+                return shell.usage(b"pg_updatedicts", "making dictionaries is not interpreted");
+            }
+        }
+    }
+    let cache = b"/var/cache/postgresql/dicts";
+    if super::make::make_parents(shell, cache, 0o755, Some(0o755))?.is_err() {
+        return Ok(1);
+    }
+    let mut text =
+        b"Building PostgreSQL dictionaries from installed myspell/hunspell packages...\nRemoving obsolete dictionary files:\n"
+            .to_vec();
+    for pattern in [
+        "/var/cache/postgresql/dicts/*",
+        "/usr/share/postgresql/*/tsearch_data/*.affix",
+        "/usr/share/postgresql/*/tsearch_data/*.dict",
+    ] {
+        for file in shell.glob_plain(pattern.as_bytes())? {
+            let Some(found) = shell.files.look(&file, Follow::No)? else {
+                continue;
+            };
+            let is_link = matches!(found.node, DraftNode::Symlink(_));
+            if file.starts_with(cache) || is_link {
+                text.extend_from_slice(&[b"  ", &file[..], b"\n"].concat());
+                let _ = shell.files.unlink(&file)?;
+            }
+        }
+    }
+    shell.out(&text)?;
+    Ok(0)
+}

@@ -17,13 +17,38 @@ pub(crate) fn echo(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         newline = false;
         rest = rest.get(1..).unwrap_or_default();
     }
+    let mut escapes = false;
+    if let Some(option) = rest
+        .first()
+        .filter(|first| matches!(first.as_slice(), b"-e" | b"-E" | b"-n" | b"-ne" | b"-en"))
+    {
+        escapes = option.contains(&b'e');
+        newline = newline && !option.contains(&b'n');
+        rest = rest.get(1..).unwrap_or_default();
+    }
     if rest
         .first()
         .is_some_and(|first| matches!(first.as_slice(), b"-e" | b"-E" | b"-n" | b"-ne" | b"-en"))
     {
-        return shell.usage(b"echo", "-e is not interpreted");
+        return shell.usage(b"echo", "several options are not interpreted");
     }
     let mut out = rest.join(&b' ');
+    if escapes {
+        let mut plain = Vec::new();
+        let mut bytes = out.iter().copied();
+        while let Some(byte) = bytes.next() {
+            plain.push(match byte {
+                b'\\' => match bytes.next() {
+                    Some(b'n') => b'\n',
+                    Some(b't') => b'\t',
+                    Some(b'\\') => b'\\',
+                    _ => return shell.usage(b"echo", "an escape is not interpreted"),
+                },
+                byte => byte,
+            });
+        }
+        out = plain;
+    }
     if newline {
         out.push(b'\n');
     }

@@ -215,7 +215,7 @@ impl<'p> State<'p> {
             (Some(first), None) => self.matches(shell, first)?,
             (Some(first), Some(second)) => {
                 let state = self.open.get(index).copied().flatten();
-                let zero = matches!(first, Address::Line(0)) && self.number == 1 && state.is_none();
+                let zero = matches!(first, Address::Line(0)) && state.is_none();
                 match state {
                     None if zero => {
                         let ends = self.matches(shell, second)?;
@@ -225,8 +225,17 @@ impl<'p> State<'p> {
                     // A range that has ended: one that begins with a line cannot begin again.
                     Some(Some(0)) if matches!(first, Address::Line(_)) => false,
                     None | Some(Some(0)) => {
-                        let begins = self.matches(shell, first)?;
-                        if begins {
+                        // Where its first line went by before the command was reached, the range begins late, unless
+                        // its last line went by too.
+                        let (begins, late) = match first {
+                            Address::Line(line) => (self.number >= *line, self.number > *line),
+                            first => (self.matches(shell, first)?, false),
+                        };
+                        let over =
+                            late && matches!(second, Address::Line(last) if self.number > *last);
+                        if begins && over {
+                            self.set_open(index, Some(Some(0)));
+                        } else if begins {
                             let end = match second {
                                 Address::Line(line) => Some((*line).max(self.number)),
                                 Address::Plus(count) => Some(self.number.saturating_add(*count)),
@@ -236,7 +245,7 @@ impl<'p> State<'p> {
                                 || (matches!(second, Address::Last) && self.is_last());
                             self.set_open(index, if done { Some(Some(0)) } else { Some(end) });
                         }
-                        begins
+                        begins && !over
                     }
                     Some(end) => match end {
                         Some(end) => {
