@@ -80,7 +80,11 @@ pub(super) fn read(input: &mut impl BufRead, out: &mut Advisories) -> Result<usi
         }
         // One line of 2004 names its package twice; what cannot be compared mends nothing that is asked about, and is
         // counted.
-        let Ok(fixed) = Version::parse(version) else {
+        let begins_with_a_digit = |version: &Version| {
+            let upstream = version.without_epoch();
+            upstream.starts_with(|first: char| first.is_ascii_digit())
+        };
+        let Some(fixed) = Version::parse(version).ok().filter(begins_with_a_digit) else {
             out.unread = out.unread.saturating_add(1);
             continue;
         };
