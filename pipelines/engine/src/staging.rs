@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dormouse_advisories::{Repository, VerifiedPayload};
 use dormouse_block::{Error, GuestPath, Result};
-use dormouse_overlay::Editor;
 use dormouse_remedy::Plan;
 use dormouse_remedy::PlannedPackage;
 use dormouse_remedy::deb::{Limits, Unpacked, unpack};
