@@ -303,13 +303,14 @@ impl Machine<'_, '_> {
                 }
             }
             Statement::ForIn(variable, array, body) => {
-                // The order is anyone's; more than one element would make the outcome a guess.
+                // The order is anyone's; more than one element would make the outcome a guess. An environment has
+                // no order to begin with: scripts that go through it look for names.
                 let keys: Vec<Vec<u8>> = self
                     .arrays
                     .get(array)
                     .map(|array| array.keys().cloned().collect())
                     .unwrap_or_default();
-                if keys.len() > 1 {
+                if keys.len() > 1 && array != b"ENVIRON" {
                     return refuse("goes through an array in an order that awk leaves open");
                 }
                 for key in keys {
