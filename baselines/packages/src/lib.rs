@@ -22,18 +22,24 @@
 //! assert!(inventory.coverage.complete);
 //! ```
 
+pub mod apk;
 mod cataloger;
 pub mod deb822;
 pub mod dpkg;
+mod evr;
 mod family;
 mod inventory;
 mod os;
 mod package;
+pub mod pacman;
 mod purl;
+pub mod rpm;
+mod state;
 
 pub use cataloger::{CATALOGERS, Cataloger, Catalogue};
-pub use family::Family;
+pub use family::{Family, Reach};
 pub use inventory::{Coverage, FileRead, Inventory, take};
 pub use os::OsRelease;
-pub use package::Package;
-pub use purl::purl;
+pub use package::{Kind, Package};
+pub use purl::Purl;
+pub use state::State;

@@ -52,24 +52,24 @@ fn inventories_are_as_published() {
         "c 1 deinstall ok config-files",
     ]);
     valid(
-        "inventory-v1.json",
+        "inventory-v2.json",
         &serde_json::to_value(&inventory).unwrap(),
     );
     inventory.add_gaps([gap()]);
     let mut document = serde_json::to_value(&inventory).unwrap();
-    valid("inventory-v1.json", &document);
+    valid("inventory-v2.json", &document);
     valid(
-        "inventory-v1.json",
+        "inventory-v2.json",
         &serde_json::to_value(guest(&[])).unwrap(),
     );
-    document["schema"] = json!("dormouse/inventory/v2");
-    invalid("inventory-v1.json", &document);
+    document["schema"] = json!("dormouse/inventory/v1");
+    invalid("inventory-v2.json", &document);
     let mut document = serde_json::to_value(guest(&["a 1"])).unwrap();
     document["surprise"] = json!(1);
-    invalid("inventory-v1.json", &document);
+    invalid("inventory-v2.json", &document);
     let mut document = serde_json::to_value(guest(&["a 1"])).unwrap();
     document["packages"][0]["state"] = json!("perfect");
-    invalid("inventory-v1.json", &document);
+    invalid("inventory-v2.json", &document);
 }
 
 #[test]

@@ -1,0 +1,5 @@
+//! apk's package database and its version order.
+
+mod version;
+
+pub use version::{compare, is_version};

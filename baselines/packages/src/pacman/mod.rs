@@ -1,0 +1,5 @@
+//! pacman's package database and its version order.
+
+mod version;
+
+pub use version::compare;
