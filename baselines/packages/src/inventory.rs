@@ -15,21 +15,6 @@ const MAX_KERNELS: usize = 1000;
 
 /// Files that show a package database which this version does not read.
 static UNREAD: &[(&str, &[&str])] = &[
-    (
-        "rpm",
-        &[
-            "/var/lib/rpm/rpmdb.sqlite",
-            "/var/lib/rpm/Packages",
-            "/var/lib/rpm/Packages.db",
-            "/usr/lib/sysimage/rpm/rpmdb.sqlite",
-            "/usr/lib/sysimage/rpm/Packages.db",
-        ],
-    ),
-    (
-        "apk",
-        &["/lib/apk/db/installed", "/usr/lib/apk/db/installed"],
-    ),
-    ("pacman", &["/var/lib/pacman/local"]),
     ("snap", &["/var/lib/snapd/state.json"]),
     ("flatpak", &["/var/lib/flatpak/repo"]),
 ];

@@ -28,12 +28,14 @@ pub mod deb822;
 pub mod dpkg;
 mod evr;
 mod family;
+mod guest_file;
 mod inventory;
 mod os;
 mod package;
 pub mod pacman;
 mod purl;
 pub mod rpm;
+mod sqlite;
 mod state;
 
 pub use cataloger::{CATALOGERS, Cataloger, Catalogue};
