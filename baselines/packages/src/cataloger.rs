@@ -88,7 +88,6 @@ pub(crate) fn files_of(
     Ok(paths)
 }
 
-
 /// The architectures of a database that does not say its own: the commonest first, which is the guest's, without the
 /// word for "any".
 pub(crate) fn by_frequency<'a>(

@@ -76,14 +76,20 @@ impl GuestFile {
         let left = self.len.saturating_sub(offset);
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         if left < len {
-            return Err(Error::corrupt(format!("{len} bytes are wanted where {left} are left"))
-                .at_offset(offset)
-                .located(&Locator::default().path(self.path.clone())));
+            return Err(
+                Error::corrupt(format!("{len} bytes are wanted where {left} are left"))
+                    .at_offset(offset)
+                    .located(&Locator::default().path(self.path.clone())),
+            );
         }
         self.window.resize(len.max(WINDOW.min(left)), 0);
         self.start = offset;
         let mut filled = 0_usize;
-        while let Some(rest) = self.window.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = self
+            .window
+            .get_mut(filled..)
+            .filter(|rest| !rest.is_empty())
+        {
             let from = offset.saturating_add(u64::try_from(filled).unwrap_or(u64::MAX));
             let n = self.tree.read_at(self.node, from, rest)?;
             if n == 0 {

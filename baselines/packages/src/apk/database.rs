@@ -65,8 +65,9 @@ impl Record {
                 b'o' => record.origin = Some(record.word(value, "origin")?),
                 b'f' => record.broken = record.word(value, "list of what is broken")?,
                 b'I' => {
-                    record.installed_size =
-                        std::str::from_utf8(value).ok().and_then(|size| size.parse().ok());
+                    record.installed_size = std::str::from_utf8(value)
+                        .ok()
+                        .and_then(|size| size.parse().ok());
                 }
                 b'p' => {
                     let text = String::from_utf8_lossy(value);
@@ -85,7 +86,11 @@ impl Record {
     }
 
     fn named(&self, what: &str) -> Error {
-        let name = if self.name.is_empty() { "a package" } else { &self.name };
+        let name = if self.name.is_empty() {
+            "a package"
+        } else {
+            &self.name
+        };
         Error::corrupt(format!("cannot read the record of {name}: {what}"))
     }
 
@@ -93,9 +98,8 @@ impl Record {
     fn word(&self, value: &[u8], what: &str) -> Result<String> {
         let plain = !value.is_empty() && value.len() <= MAX_WORD;
         let text = std::str::from_utf8(value).ok();
-        let text = text.filter(|text| {
-            plain && !text.chars().any(|c| c.is_control() || c.is_whitespace())
-        });
+        let text =
+            text.filter(|text| plain && !text.chars().any(|c| c.is_control() || c.is_whitespace()));
         text.map(str::to_owned)
             .ok_or_else(|| self.named(&format!("a bad {what}")))
     }
@@ -202,7 +206,9 @@ impl Cataloger for Apk {
                     continue;
                 }
             };
-            catalogue.files.push((at.path.clone(), database.records.len()));
+            catalogue
+                .files
+                .push((at.path.clone(), database.records.len()));
             let packages = database.records.iter().map(|record| record.package(os));
             catalogue.packages.extend(packages);
             for error in database.errors {
@@ -212,12 +218,17 @@ impl Cataloger for Apk {
         if catalogue.files.is_empty() {
             return Ok(None);
         }
-        let own = guest.read(&GuestPath::new(ARCH).map_err(bad)?, 4096).unwrap_or_default();
+        let own = guest
+            .read(&GuestPath::new(ARCH).map_err(bad)?, 4096)
+            .unwrap_or_default();
         let own = own.and_then(|text| {
             let word = std::str::from_utf8(&text).ok()?.trim().to_owned();
             (!word.is_empty() && !word.contains(char::is_whitespace)).then_some(word)
         });
-        let all = catalogue.packages.iter().map(|one| one.architecture.as_str());
+        let all = catalogue
+            .packages
+            .iter()
+            .map(|one| one.architecture.as_str());
         let mut others = by_frequency(all, "noarch");
         others.retain(|one| Some(one) != own.as_ref());
         catalogue.architectures = own.into_iter().chain(others).collect();
@@ -231,12 +242,17 @@ mod tests {
 
     #[test]
     fn what_apk_could_not_do_is_a_state() {
-        let text = b"P:a\nV:1-r0\nf:f\n\nP:b\nV:1-r0\nf:s\n\nP:c\nV:1-r0\np:so:x.1=1 cmd:c=1-r0\n\n";
+        let text =
+            b"P:a\nV:1-r0\nf:f\n\nP:b\nV:1-r0\nf:s\n\nP:c\nV:1-r0\np:so:x.1=1 cmd:c=1-r0\n\n";
         let database = Database::parse(text);
         let states: Vec<_> = database.records.iter().map(Record::state).collect();
         assert_eq!(
             states,
-            [State::HalfInstalled, State::HalfConfigured, State::Installed]
+            [
+                State::HalfInstalled,
+                State::HalfConfigured,
+                State::Installed
+            ]
         );
         assert_eq!(database.records[2].provides, ["so:x.1=1", "cmd:c=1-r0"]);
         assert!(database.errors.is_empty());

@@ -5,9 +5,11 @@ use std::cmp::Ordering;
 use crate::evr::{compare_digits, run};
 
 /// What a part of a version is. Where two versions part in kind, the earlier kind here is the newer version, unless it
-/// is a suffix of what comes before a release.
+/// is a suffix of what comes before a release. What is no version from some byte on is newer than what goes on otherwise,
+/// as it is for apk 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
+    Invalid,
     FirstNumber,
     Number,
     Letter,
@@ -16,7 +18,6 @@ enum Kind {
     Hash,
     Revision,
     End,
-    Invalid,
 }
 
 /// Suffixes in their order; those before the release, then those after.
@@ -58,6 +59,10 @@ impl<'a> Parts<'a> {
         } else {
             kind
         };
+    }
+
+    fn goes_on(&self) -> bool {
+        !matches!(self.kind, Kind::Invalid | Kind::End)
     }
 
     fn next(&mut self) {
@@ -111,11 +116,11 @@ impl<'a> Parts<'a> {
 /// Compares two versions of apk packages. Any two texts are ordered; what is no version counts up to where it ceases to
 /// be one.
 ///
-/// Source: `apk_version_compare` of apk-tools 3 and apk-package(5), "pkgver".
+/// Source: apk-package(5), "pkgver", and the published table of apk-tools.
 #[must_use]
 pub fn compare(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (Parts::new(a), Parts::new(b));
-    while a.kind == b.kind && a.kind < Kind::End {
+    while a.kind == b.kind && a.goes_on() {
         let order = a.compare(&b);
         if order != Ordering::Equal {
             return order;
@@ -137,7 +142,7 @@ pub fn compare(a: &str, b: &str) -> Ordering {
 #[must_use]
 pub fn is_version(text: &str) -> bool {
     let mut parts = Parts::new(text);
-    while parts.kind < Kind::End {
+    while parts.goes_on() {
         parts.next();
     }
     parts.kind == Kind::End

@@ -37,8 +37,8 @@ impl Config {
     /// # Errors
     /// As reading a file of the guest.
     pub(crate) fn read(guest: &Guest) -> Result<Self> {
-        let path = GuestPath::new(PATH)
-            .map_err(|error| Error::corrupt("bad path").because(error))?;
+        let path =
+            GuestPath::new(PATH).map_err(|error| Error::corrupt("bad path").because(error))?;
         let text = guest.read(&path, MAX_CONFIG)?.unwrap_or_default();
         Ok(Self::parse(&String::from_utf8_lossy(&text)))
     }
@@ -55,7 +55,10 @@ impl Config {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            if let Some(name) = line
+                .strip_prefix('[')
+                .and_then(|rest| rest.strip_suffix(']'))
+            {
                 options = name == "options";
                 if !options {
                     config.repositories.push(Section {
@@ -132,13 +135,26 @@ mod tests {
             [core]\nInclude = /etc/pacman.d/mirrorlist\n[own]\nSigLevel = Never\nServer = file:///srv/$repo\n",
         );
         assert_eq!(config.database, "/var/lib/pacman");
-        for (name, held) in [("linux", true), ("linux-lts", true), ("xyz", true), ("xz", false), ("linu", false)] {
+        for (name, held) in [
+            ("linux", true),
+            ("linux-lts", true),
+            ("xyz", true),
+            ("xz", false),
+            ("linu", false),
+        ] {
             assert_eq!(config.holds(name, &[]), held, "{name}");
         }
         assert!(config.holds("gedit", &["gnome".into()]));
-        let names: Vec<_> = config.repositories.iter().map(|one| one.name.as_str()).collect();
+        let names: Vec<_> = config
+            .repositories
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
         assert_eq!(names, ["core", "own"]);
         assert_eq!(config.repositories[1].servers, ["file:///srv/$repo"]);
-        assert_eq!(config.repositories[0].included, ["/etc/pacman.d/mirrorlist"]);
+        assert_eq!(
+            config.repositories[0].included,
+            ["/etc/pacman.d/mirrorlist"]
+        );
     }
 }

@@ -166,7 +166,10 @@ impl Cataloger for Pacman {
             }
         }
         catalogue.files.push((local, catalogue.packages.len()));
-        let all = catalogue.packages.iter().map(|one| one.architecture.as_str());
+        let all = catalogue
+            .packages
+            .iter()
+            .map(|one| one.architecture.as_str());
         catalogue.architectures = by_frequency(all, "any");
         Ok(Some(catalogue))
     }

@@ -27,7 +27,9 @@ mod page {
     pub(super) const INVALID: u8 = 0;
     pub(super) const HASH_UNSORTED: u8 = 2;
     pub(super) const BTREE_INTERNAL: u8 = 3;
+    pub(super) const RECORDS_INTERNAL: u8 = 4;
     pub(super) const BTREE_LEAF: u8 = 5;
+    pub(super) const RECORDS_LEAF: u8 = 6;
     pub(super) const OVERFLOW: u8 = 7;
     pub(super) const HASH_META: u8 = 8;
     pub(super) const BTREE_META: u8 = 9;
@@ -113,9 +115,10 @@ pub(super) fn each_value(
         let items = match kind {
             page::HASH | page::HASH_UNSORTED => database.hash_items(&page),
             page::BTREE_LEAF => database.leaf_items(&page, true),
-            page::DUPLICATE_LEAF => database.leaf_items(&page, false),
+            page::DUPLICATE_LEAF | page::RECORDS_LEAF => database.leaf_items(&page, false),
             page::INVALID
             | page::BTREE_INTERNAL
+            | page::RECORDS_INTERNAL
             | page::OVERFLOW
             | page::HASH_META
             | page::BTREE_META => continue,
@@ -183,7 +186,9 @@ impl<'a> Berkeley<'a> {
         let last = order.u32(meta, 32)?;
         let pages = last.saturating_add(1);
         if pages > MAX_PAGES {
-            return Err(Error::limit(format!("{pages} pages; at most {MAX_PAGES} are read")));
+            return Err(Error::limit(format!(
+                "{pages} pages; at most {MAX_PAGES} are read"
+            )));
         }
         if u64::from(pages).saturating_mul(u64::from(size)) > file.len() {
             return Err(Error::corrupt(format!(
@@ -257,7 +262,10 @@ impl<'a> Berkeley<'a> {
         match item.first().copied().unwrap_or_default() {
             H_KEYDATA => items.push(Item::Here(span.start.saturating_add(1)..span.end)),
             H_OFFPAGE => {
-                items.push(Item::Chain(self.order.u32(item, 4)?, self.order.u32(item, 8)?));
+                items.push(Item::Chain(
+                    self.order.u32(item, 4)?,
+                    self.order.u32(item, 8)?,
+                ));
             }
             // The pages of an off-page set of duplicates are leaves, read in their own turn.
             H_OFFDUP => {}
@@ -341,7 +349,9 @@ impl<'a> Berkeley<'a> {
             }
             let page = self.page(next)?;
             if page.get(25) != Some(&page::OVERFLOW) {
-                return Err(Error::corrupt(format!("page {next} is of no overflow chain")));
+                return Err(Error::corrupt(format!(
+                    "page {next} is of no overflow chain"
+                )));
             }
             // `OV_LEN`, in the place of the offset of free space.
             let length = usize::from(order.u16(page, 22)?);

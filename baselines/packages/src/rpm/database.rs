@@ -151,15 +151,15 @@ impl Cataloger for Rpm {
         let mut catalogue = Catalogue::default();
         for file in &found.files {
             let mut records = 0_usize;
-            let read = read(guest, file, &mut |header| {
-                match header.and_then(|header| PackageHeader::read(&header)) {
-                    Ok(header) => {
-                        records = records.saturating_add(1);
-                        catalogue.packages.insert(header.into_package(os));
-                        Ok(())
-                    }
-                    Err(error) => catalogue.gap(error, &file.path),
+            let read = read(guest, file, &mut |header| match header
+                .and_then(|header| PackageHeader::read(&header))
+            {
+                Ok(header) => {
+                    records = records.saturating_add(1);
+                    catalogue.packages.insert(header.into_package(os));
+                    Ok(())
                 }
+                Err(error) => catalogue.gap(error, &file.path),
             });
             if let Err(error) = read {
                 catalogue.gap(error, &file.path)?;
@@ -174,7 +174,10 @@ impl Cataloger for Rpm {
                 may_hide_packages: true,
             });
         }
-        let software = catalogue.packages.iter().filter(|one| one.kind == Kind::Software);
+        let software = catalogue
+            .packages
+            .iter()
+            .filter(|one| one.kind == Kind::Software);
         catalogue.architectures =
             crate::cataloger::by_frequency(software.map(|one| one.architecture.as_str()), "noarch");
         Ok(Some(catalogue))

@@ -109,7 +109,8 @@ impl<'a> Header<'a> {
                 count: usize::try_from(be_u32(raw, 12)?).unwrap_or(usize::MAX),
             };
             check(&entry, store)?;
-            let is_region = (tag::HEADER_SIGNATURES - 1..=tag::HEADER_IMMUTABLE).contains(&entry.tag);
+            let is_region =
+                (tag::HEADER_SIGNATURES - 1..=tag::HEADER_IMMUTABLE).contains(&entry.tag);
             if at == 0 && is_region {
                 check_region(&entry, store, count)?;
             } else if is_region {
@@ -172,7 +173,9 @@ impl<'a> Header<'a> {
         let value = self.value(entry);
         let ends = value.iter().filter(|&&byte| byte == 0).take(entry.count);
         if ends.count() < entry.count {
-            return Err(Error::corrupt(format!("the text of tag {tag} does not end")));
+            return Err(Error::corrupt(format!(
+                "the text of tag {tag} does not end"
+            )));
         }
         Ok(Some(value.split(|&byte| byte == 0).take(entry.count)))
     }
@@ -250,7 +253,9 @@ impl<'a> Header<'a> {
                 .next()
                 .and_then(|index| usize::try_from(index).ok())
                 .and_then(|index| directories.get(index))
-                .ok_or_else(|| Error::corrupt("a file in a folder that the header does not name"))?;
+                .ok_or_else(|| {
+                    Error::corrupt("a file in a folder that the header does not name")
+                })?;
             files.push(File {
                 directory,
                 name,
@@ -314,7 +319,9 @@ fn check_region(entry: &Entry, store: &[u8], entries: usize) -> Result<()> {
     let back = be_u32(&trailer, 8)?.wrapping_neg();
     let length = usize::try_from(back).unwrap_or(usize::MAX);
     if length % ENTRY != 0 || length == 0 || length / ENTRY > entries {
-        return Err(Error::corrupt(format!("a header's region of {length} bytes of index")));
+        return Err(Error::corrupt(format!(
+            "a header's region of {length} bytes of index"
+        )));
     }
     Ok(())
 }

@@ -54,7 +54,11 @@ fn length(bytes: &[u8]) -> Option<(usize, usize)> {
         0..=191 => Some((1, usize::from(first))),
         192..=254 => {
             let high = usize::from(first).checked_sub(192)?.checked_mul(256)?;
-            Some((2, high.checked_add(usize::from(*bytes.get(1)?))?.checked_add(192)?))
+            Some((
+                2,
+                high.checked_add(usize::from(*bytes.get(1)?))?
+                    .checked_add(192)?,
+            ))
         }
         255 => Some((5, usize::try_from(be_u32(bytes, 1).ok()?).ok()?)),
     }

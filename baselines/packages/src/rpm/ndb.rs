@@ -39,7 +39,9 @@ pub(super) fn each_blob(
     }
     let (version, pages) = (le_u32(header, 4)?, le_u32(header, 12)?);
     if version != 0 {
-        return Err(Error::unsupported(format!("an ndb database of version {version}")));
+        return Err(Error::unsupported(format!(
+            "an ndb database of version {version}"
+        )));
     }
     if pages == 0 || pages > MAX_SLOT_PAGES {
         return Err(Error::limit(format!("{pages} pages of slots")));
@@ -63,7 +65,9 @@ pub(super) fn each_blob(
                 continue;
             }
             if !seen.insert(package) {
-                take(Err(Error::corrupt(format!("two slots of package {package}"))))?;
+                take(Err(Error::corrupt(format!(
+                    "two slots of package {package}"
+                ))))?;
                 continue;
             }
             let (start, count) = (le_u32(slot, 8)?, le_u32(slot, 12)?);

@@ -106,7 +106,10 @@ impl PackageHeader {
             qualifiers: &[
                 ("arch", self.architecture.as_deref().unwrap_or_default()),
                 ("distro", &distro),
-                ("epoch", &epoch.map(|epoch| epoch.to_string()).unwrap_or_default()),
+                (
+                    "epoch",
+                    &epoch.map(|epoch| epoch.to_string()).unwrap_or_default(),
+                ),
                 ("upstream", self.source_rpm.as_deref().unwrap_or_default()),
             ],
         };

@@ -93,11 +93,12 @@ impl Pager {
             None => in_header.filter(|pages| *pages != 0).unwrap_or(in_file),
         };
         if pages > MAX_PAGES {
-            return Err(Error::limit(format!("{pages} pages; at most {MAX_PAGES} are read")));
+            return Err(Error::limit(format!(
+                "{pages} pages; at most {MAX_PAGES} are read"
+            )));
         }
-        let mut doubt = (wal.is_none() && pages > in_file).then(|| {
-            Error::corrupt(format!("the file has {in_file} of its {pages} pages"))
-        });
+        let mut doubt = (wal.is_none() && pages > in_file)
+            .then(|| Error::corrupt(format!("the file has {in_file} of its {pages} pages")));
         if is_hot_journal(guest, file.path())? {
             doubt = Some(Error::unsupported(
                 "a transaction was under way, and its rollback journal is not replayed",
@@ -129,7 +130,13 @@ impl Pager {
             _ => return Err(Error::corrupt(format!("page {number} is in use twice"))),
         }
         let usable = self.usable;
-        let page = match self.wal.as_mut().map(|wal| wal.page(number)).transpose()?.flatten() {
+        let page = match self
+            .wal
+            .as_mut()
+            .map(|wal| wal.page(number))
+            .transpose()?
+            .flatten()
+        {
             Some(page) => page,
             None => {
                 let size = u64::try_from(self.page_size).unwrap_or(u64::MAX);

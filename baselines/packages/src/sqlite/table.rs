@@ -30,7 +30,9 @@ impl<'a> Row<'a> {
     /// # Errors
     /// `Corrupt` for a row whose header does not add up.
     pub(crate) fn bytes(&self, number: usize) -> Result<Option<&'a [u8]>> {
-        Ok(self.column(number)?.and_then(|(kind, bytes)| (kind >= 12).then_some(bytes)))
+        Ok(self
+            .column(number)?
+            .and_then(|(kind, bytes)| (kind >= 12).then_some(bytes)))
     }
 
     /// The whole number in column `number`, where it is one.
@@ -45,7 +47,11 @@ impl<'a> Row<'a> {
             1..=6 => {
                 let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
                 let start = if negative { -1_i64 } else { 0 };
-                Some(bytes.iter().fold(start, |all, &byte| all << 8 | i64::from(byte)))
+                Some(
+                    bytes
+                        .iter()
+                        .fold(start, |all, &byte| all << 8 | i64::from(byte)),
+                )
             }
             8 => Some(0),
             9 => Some(1),

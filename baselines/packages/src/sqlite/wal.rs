@@ -67,7 +67,10 @@ impl Wal {
         let mut pages = 0;
         let mut offset = 32_u64;
         let step_bytes = u64::try_from(step).unwrap_or(u64::MAX);
-        while let Some(end) = offset.checked_add(step_bytes).filter(|end| *end <= file.len()) {
+        while let Some(end) = offset
+            .checked_add(step_bytes)
+            .filter(|end| *end <= file.len())
+        {
             let frame = file.read(offset, step)?;
             let (head, page) = frame.split_at_checked(FRAME).unwrap_or_default();
             let (number, commit) = (be_u32(head, 0)?, be_u32(head, 4)?);
