@@ -8,10 +8,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::cataloger::CATALOGERS;
+use crate::kernel::{DefaultKernel, Kernels};
+use crate::repositories::{Configured, ConfiguredRepository};
 use crate::{Catalogue, Family, OsRelease, Package, Reach};
-
-/// Kernels counted; a `/boot` with more is not one.
-const MAX_KERNELS: usize = 1000;
 
 /// Files that show a package database which this version does not read.
 static UNREAD: &[(&str, &[&str])] = &[
@@ -38,8 +37,14 @@ pub struct Inventory {
     pub architectures: Vec<String>,
     /// Every package that the database knows a version of, whatever its state.
     pub packages: BTreeSet<Package>,
-    /// Releases of the kernels in `/boot`, such as `6.1.0-13-amd64`.
+    /// Releases of the installed kernels, such as `6.1.0-13-amd64`.
     pub kernels: BTreeSet<String>,
+    /// The kernel that is started when nobody chooses, as the boot menu says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_kernel: Option<DefaultKernel>,
+    /// The repositories that its package managers are set up to ask.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub repositories: BTreeSet<ConfiguredRepository>,
     /// How much was seen.
     pub coverage: Coverage,
     /// What was not.
@@ -102,6 +107,8 @@ impl Inventory {
             architectures: Vec::new(),
             packages: BTreeSet::new(),
             kernels: BTreeSet::new(),
+            default_kernel: None,
+            repositories: BTreeSet::new(),
             coverage: Coverage::default(),
             gaps: BTreeSet::new(),
         }
@@ -172,7 +179,7 @@ pub fn take(guest: &Guest, at: &Locator) -> Inventory {
     }
     found.settle(&mut inventory);
     note_unread(guest, &mut inventory);
-    note_kernels(guest, &mut inventory);
+    note_setup(guest, &mut inventory);
     inventory.settle();
     inventory
 }
@@ -270,27 +277,17 @@ fn note_unread(guest: &Guest, inventory: &mut Inventory) {
     }
 }
 
-fn note_kernels(guest: &Guest, inventory: &mut Inventory) {
-    let boot = GuestPath::root().join("boot");
-    let entries = boot
-        .map_err(|error| Error::corrupt("bad path").because(error))
-        .and_then(|boot| guest.read_dir(&boot));
-    match entries {
-        Ok(entries) => {
-            for entry in entries.unwrap_or_default().iter().take(MAX_KERNELS) {
-                if let Some(release) = entry.name.strip_prefix(b"vmlinuz-") {
-                    inventory
-                        .kernels
-                        .insert(String::from_utf8_lossy(release).into_owned());
-                }
-            }
-        }
-        // Which kernels there are says nothing of packages.
-        Err(error) => {
-            inventory.gaps.insert(Gap {
-                may_hide_packages: false,
-                ..Gap::from_error(&error, &inventory.at)
-            });
-        }
+/// What says nothing of packages: kernels, and repositories.
+fn note_setup(guest: &Guest, inventory: &mut Inventory) {
+    let kernels = Kernels::read(guest);
+    inventory.kernels = kernels.releases;
+    inventory.default_kernel = kernels.default;
+    let configured = Configured::read(guest);
+    inventory.repositories = configured.repositories;
+    for error in kernels.errors.iter().chain(&configured.errors) {
+        inventory.gaps.insert(Gap {
+            may_hide_packages: false,
+            ..Gap::from_error(error, &inventory.at)
+        });
     }
 }

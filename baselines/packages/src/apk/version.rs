@@ -76,6 +76,8 @@ impl<'a> Parts<'a> {
                 self.kind = Kind::Letter;
             }
             (Some(b'.'), Kind::FirstNumber | Kind::Number) => self.take(Kind::Number, 1, digit),
+            // As apk 2 has it: 0.99f7 is a version.
+            (Some(b'0'..=b'9'), Kind::Letter) => self.take(Kind::Number, 0, digit),
             (Some(b'0'..=b'9'), Kind::Suffix) => self.take(Kind::SuffixNumber, 0, digit),
             (Some(b'_'), before) if before <= Kind::SuffixNumber => {
                 self.take(Kind::Suffix, 1, |byte| byte.is_ascii_lowercase());

@@ -97,7 +97,7 @@ impl Config {
 }
 
 /// A pattern of `*` and `?`, without backtracking over more than the last star.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut from) = (0_usize, 0_usize);
     let mut star: Option<(usize, usize)> = None;
     while let Some(byte) = name.get(from) {

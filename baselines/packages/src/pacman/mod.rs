@@ -7,5 +7,5 @@ mod version;
 pub use database::Record;
 pub use version::compare;
 
-pub(crate) use config::Config;
+pub(crate) use config::{Config, PATH as CONFIG, matches};
 pub(crate) use database::Pacman;
