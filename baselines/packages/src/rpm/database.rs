@@ -15,6 +15,8 @@ use crate::{Family, Kind, OsRelease, sqlite};
 const DIRECTORIES: [&str; 3] = ["/var/lib/rpm", "/usr/lib/sysimage/rpm", "/usr/share/rpm"];
 /// Records of one database. All of Fedora has fewer than 80,000.
 const MAX_RECORDS: usize = 200_000;
+/// Largest database read, in bytes. A desktop's has 200 MiB.
+const MAX_DATABASE: u64 = 4 << 30;
 /// The table of headers: `hnum integer primary key, blob blob not null`.
 const TABLE: &str = "Packages";
 
@@ -108,6 +110,12 @@ pub fn read(
     let Some(mut opened) = GuestFile::open(guest, &file.path)? else {
         return Err(Error::corrupt("the database is gone"));
     };
+    if opened.len() > MAX_DATABASE {
+        return Err(Error::limit(format!(
+            "a database of {} bytes; at most {MAX_DATABASE} are read",
+            opened.len()
+        )));
+    }
     let mut records = 0_usize;
     let mut blob = |blob: Result<&[u8]>| {
         records = records.saturating_add(1);

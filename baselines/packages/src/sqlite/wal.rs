@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dormouse_block::{Result, be_u32};
+use dormouse_block::{Error, Result, be_u32};
 
 use crate::guest_file::GuestFile;
 
@@ -12,6 +12,8 @@ const FRAME: usize = 24;
 /// Magic numbers: checksums over little-endian and over big-endian words.
 const LITTLE: u32 = 0x377f_0682;
 const BIG: u32 = 0x377f_0683;
+/// Largest log read, in bytes. SQLite begins it anew at 1000 pages unless somebody reads all the while.
+const MAX_LOG: u64 = 1 << 30;
 /// The one version of the format.
 const VERSION: u32 = 3_007_000;
 
@@ -45,10 +47,16 @@ impl Wal {
     /// there, as it does for SQLite: they are what a crash or an earlier use left.
     ///
     /// # Errors
-    /// The filesystem's.
+    /// `Limit` for a log of more than 1 GiB; the filesystem's.
     pub(super) fn open(mut file: GuestFile) -> Result<Option<Self>> {
         if file.len() < 32 {
             return Ok(None);
+        }
+        if file.len() > MAX_LOG {
+            return Err(Error::limit(format!(
+                "a log of {} bytes; at most {MAX_LOG} are read",
+                file.len()
+            )));
         }
         let header = file.read(0, HEADER)?;
         let (magic, version) = (be_u32(header, 0)?, be_u32(header, 4)?);
