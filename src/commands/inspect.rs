@@ -163,6 +163,9 @@ fn draw(document: &Document) -> String {
                     "    system {os}, {} packages",
                     inventory.coverage.present
                 ));
+                if let Some(kernel) = &inventory.default_kernel {
+                    out.push(format!("    kernel {} ({})", kernel.release, kernel.why));
+                }
             }
             for note in &inspection.notes {
                 out.push(format!("    note   {note}"));

@@ -318,7 +318,7 @@ fn an_inventory_carries_every_state_and_counts_what_is_present() {
     assert_eq!(again, inventory);
     assert_eq!(serde_json::to_string(&again).unwrap(), json);
     assert!(
-        serde_json::from_str::<Inventory>(&json.replace("inventory/v1", "inventory/v2")).is_err()
+        serde_json::from_str::<Inventory>(&json.replace("inventory/v2", "inventory/v1")).is_err()
     );
 }
 

@@ -151,7 +151,7 @@ pub struct SystemFact {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Inspection {
-    /// `dormouse/inspection/v1`.
+    /// `dormouse/inspection/v2`.
     pub schema: String,
     /// Which machine and restore point.
     pub at: Locator,
@@ -171,7 +171,7 @@ pub struct Inspection {
 
 impl Inspection {
     /// The schema that this version writes and reads.
-    pub const SCHEMA: &'static str = "dormouse/inspection/v1";
+    pub const SCHEMA: &'static str = "dormouse/inspection/v2";
 
     /// Whether nothing that may hold packages was left unread.
     #[must_use]
