@@ -281,12 +281,6 @@ impl Chunked {
         Ok(chunked)
     }
 
-    /// The same, cut to `len` bytes when it is longer.
-    pub(crate) fn cut(mut self, len: u64) -> Self {
-        self.len = self.len.min(len);
-        self
-    }
-
     fn count(&self) -> u64 {
         u64::try_from(self.members.len()).unwrap_or(u64::MAX)
     }

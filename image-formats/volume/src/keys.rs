@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use dormouse_block::{Digest, Error, Result};
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
+
+use crate::luks::slow_digest;
 
 /// Bytes of a key file: `cryptsetup` takes no more than 8 MiB (`DEFAULT_KEYFILE_SIZE_MAXKB`).
 const MAX_KEY: usize = 8 << 20;
@@ -24,6 +27,7 @@ struct Inner {
     keys: Vec<Zeroizing<Vec<u8>>>,
     /// What keys have unlocked, by the digest of the header and its key material.
     unlocked: Mutex<BTreeMap<Digest, Unlocking>>,
+    fingerprint: OnceLock<Digest>,
 }
 
 /// What came of trying all keys on a volume.
@@ -55,7 +59,7 @@ impl Keys {
         }
         Ok(Self(Arc::new(Inner {
             keys,
-            unlocked: Mutex::default(),
+            ..Inner::default()
         })))
     }
 
@@ -69,6 +73,27 @@ impl Keys {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.keys.is_empty()
+    }
+
+    /// What tells these keys from others, and `None` without any. It is derived as slowly as a volume's key is, so that
+    /// whoever finds it does not guess passphrases by it more easily than by the volume itself.
+    ///
+    /// # Errors
+    /// `Limit` when there is no memory for that.
+    pub fn fingerprint(&self) -> Result<Option<Digest>> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        if let Some(known) = self.0.fingerprint.get() {
+            return Ok(Some(*known));
+        }
+        // Digests of one size each, so that no two lists of keys look the same.
+        let mut all = Zeroizing::new(Vec::new());
+        for key in &self.0.keys {
+            all.extend_from_slice(&Sha256::digest(key.as_slice()));
+        }
+        let derived = slow_digest(&all)?;
+        Ok(Some(*self.0.fingerprint.get_or_init(|| derived)))
     }
 
     /// Everything to try, in order: each file whole, then without the newline at its end.

@@ -4,7 +4,7 @@
 use aes::{Aes128, Aes192, Aes256};
 use cipher::inout::InOutBuf;
 use cipher::{BlockDecrypt, BlockEncrypt, KeyInit};
-use dormouse_block::{Error, Result};
+use dormouse_block::{Error, Result, array_at};
 use serpent::Serpent;
 use twofish::Twofish;
 
@@ -85,6 +85,8 @@ enum Mode {
     Cbc,
     /// With the cipher of tweaks.
     Xts(Blocks),
+    /// With the multiples of its tweak key by 2^(n+1) - 1.
+    Lrw(Box<[u128; 128]>),
 }
 
 /// What decrypts a volume's sectors.
@@ -110,15 +112,18 @@ impl SectorCipher {
         let mode = parts.next().unwrap_or("cbc");
         // "cbc-plain if nothing is said" (dm-crypt.c, crypt_ctr_cipher_old).
         let iv = parts.next().unwrap_or(if mode == "ecb" { "null" } else { "plain" });
-        let half = key.len() / 2;
-        let (key, tweak) = match mode {
-            "xts" => key.split_at_checked(half).unwrap_or((key, &[])),
-            _ => (key, &[][..]),
+        let whole = key;
+        let split = match mode {
+            "xts" => key.len() / 2,
+            "lrw" => key.len().saturating_sub(BLOCK),
+            _ => key.len(),
         };
+        let (key, tweak) = key.split_at_checked(split).unwrap_or((key, &[]));
         let mode = match mode {
             "ecb" => Mode::Ecb,
             "cbc" => Mode::Cbc,
             "xts" => Mode::Xts(Blocks::new(name, tweak)?),
+            "lrw" => Mode::Lrw(multiples(u128::from_be_bytes(array_at(tweak, 0)?))),
             _ => return Err(unknown(spec)),
         };
         let iv = match iv.split_once(':') {
@@ -131,7 +136,14 @@ impl SectorCipher {
                 _ => return Err(unknown(spec)),
             },
             Some(("essiv", hash)) => {
-                Iv::Essiv(Blocks::new(name, &Hash::parse(hash)?.of(&[key]))?)
+                // The kernel's name for the first half of a Whirlpool digest.
+                let (hash, len) = match hash {
+                    "wp256" => (Hash::Whirlpool, 32),
+                    _ => (Hash::parse(hash)?, BLOCK.saturating_mul(4)),
+                };
+                let mut salt = hash.of(&[whole]);
+                salt.truncate(len);
+                Iv::Essiv(Blocks::new(name, &salt)?)
             }
             Some(_) => return Err(unknown(spec)),
         };
@@ -176,15 +188,35 @@ impl SectorCipher {
                     let mut tweak = u128::from_le_bytes(*iv);
                     for _ in 0..size / BLOCK {
                         masks.extend_from_slice(&tweak.to_le_bytes());
-                        let carry = tweak >> 127;
-                        tweak = tweak << 1 ^ carry.wrapping_mul(0x87);
+                        tweak = doubled(tweak);
                     }
                 }
-                mask(bytes, &masks);
-                self.blocks.decrypt(bytes);
-                mask(bytes, &masks);
+                self.decrypt_between(bytes, &masks);
+            }
+            Mode::Lrw(multiples) => {
+                let mut masks = Vec::with_capacity(bytes.len());
+                for iv in ivs.as_chunks::<BLOCK>().0 {
+                    // Block by block the tweak key is multiplied by the block's number, of which an increment
+                    // changes the low bits up to the first that is not set.
+                    let mut number = u128::from_be_bytes(*iv);
+                    let mut tweak = multiplied(multiples, number);
+                    for _ in 0..size / BLOCK {
+                        masks.extend_from_slice(&tweak.to_be_bytes());
+                        let changed = usize::try_from(number.trailing_ones()).unwrap_or(0);
+                        tweak ^= multiples.get(changed).copied().unwrap_or_default();
+                        number = number.wrapping_add(1);
+                    }
+                }
+                self.decrypt_between(bytes, &masks);
             }
         }
+    }
+
+    /// Decrypts `bytes` with `masks` before and after.
+    fn decrypt_between(&self, bytes: &mut [u8], masks: &[u8]) {
+        mask(bytes, masks);
+        self.blocks.decrypt(bytes);
+        mask(bytes, masks);
     }
 
     /// The initial vector of a sector before it is encrypted.
@@ -199,6 +231,37 @@ impl SectorCipher {
             Iv::Benbi => u128::from((number << 5).wrapping_add(1)).to_be_bytes(),
         }
     }
+}
+
+/// Twice `value` in GF(2^128), of which the polynomial is x^128 + x^7 + x^2 + x + 1.
+fn doubled(value: u128) -> u128 {
+    value << 1 ^ (value >> 127).wrapping_mul(0x87)
+}
+
+/// `key` times 2^(n+1) - 1 for each n: the exclusive or of its first multiples by powers of two.
+fn multiples(key: u128) -> Box<[u128; 128]> {
+    let mut power = key;
+    let mut sum = 0;
+    let mut multiples = Box::new([0; 128]);
+    for multiple in multiples.iter_mut() {
+        sum ^= power;
+        *multiple = sum;
+        power = doubled(power);
+    }
+    multiples
+}
+
+/// The key of `multiples` times `number`.
+fn multiplied(multiples: &[u128; 128], number: u128) -> u128 {
+    let mut product = 0;
+    let mut before = 0;
+    for (bit, multiple) in multiples.iter().enumerate() {
+        if number >> bit & 1 == 1 {
+            product ^= multiple ^ before;
+        }
+        before = *multiple;
+    }
+    product
 }
 
 /// The exclusive or of `bytes` and `masks`.

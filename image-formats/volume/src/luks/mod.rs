@@ -19,7 +19,7 @@ use crate::keys::Unlocking;
 use crate::{Found, Keys, Note, Placement, Volume, VolumeSystem};
 use cipher::SectorCipher;
 use header::{Header, Segment};
-use kdf::Budget;
+use kdf::{Budget, Kdf};
 use source::Decrypted;
 
 /// The volume system.
@@ -27,6 +27,18 @@ pub(crate) struct Luks;
 
 /// One key is derived at a time, whoever asks, since each may take gigabytes of memory.
 static DERIVING: Mutex<()> = Mutex::new(());
+
+/// A digest of `bytes` that takes 64 MiB and three passes of Argon2id to make.
+pub(crate) fn slow_digest(bytes: &[u8]) -> Result<Digest> {
+    let kdf = Kdf::Argon2 {
+        algorithm: argon2::Algorithm::Argon2id,
+        iterations: 3,
+        memory: 64 << 10,
+        lanes: 1,
+    };
+    let derived = kdf.derive(bytes, b"dormouse/keys/v1", 32, &mut Budget::default())?;
+    Ok(Digest::of(&*derived))
+}
 
 impl VolumeSystem for Luks {
     fn name(&self) -> &'static str {

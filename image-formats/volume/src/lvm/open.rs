@@ -56,10 +56,6 @@ impl<'a> Opener<'a> {
         }
     }
 
-    pub(super) fn group(&self) -> &'a Group {
-        self.group
-    }
-
     /// The logical volume `name` as its system sees it, snapshots included.
     ///
     /// # Errors
