@@ -15,6 +15,7 @@
 mod images;
 #[path = "../kernel/mod.rs"]
 mod kernel;
+mod log;
 
 use images::{OPTION_SETS, make, mount, populate};
 use kernel::{check_with_kernel, open, walk};
