@@ -42,7 +42,7 @@ const CASES: &[(&str, &str, End)] = &[
         "-m finobt=0,reflink=0,bigtime=0,inobtcount=0 -i sparse=0 -d agcount=1",
         End::Flushed,
     ),
-    ("stripes", "-l su=256k -d agcount=1", End::Copied),
+    ("stripes", "-l su=256k -d agcount=2", End::Copied),
     ("sector-4k", "-s size=4096", End::Lost),
 ];
 

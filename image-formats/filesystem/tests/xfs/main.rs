@@ -12,10 +12,13 @@
     reason = "tests make images with other programs and fail by panicking"
 )]
 
+mod fixtures;
+mod hostile;
 mod images;
 #[path = "../kernel/mod.rs"]
 mod kernel;
 mod log;
+mod old;
 
 use images::{OPTION_SETS, make, mount, populate};
 use kernel::{check_with_kernel, open, walk};
