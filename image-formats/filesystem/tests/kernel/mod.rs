@@ -168,7 +168,10 @@ impl KernelMount {
 
 impl Drop for KernelMount {
     fn drop(&mut self) {
-        run("umount", &[self.at.path().to_str().unwrap()]);
+        let output = run("umount", &[self.at.path().to_str().unwrap()]);
+        if !std::thread::panicking() {
+            assert!(output.status.success(), "umount: {output:?}");
+        }
     }
 }
 

@@ -176,10 +176,12 @@ fn small(folder: &Path) -> [std::path::PathBuf; 2] {
         .unwrap();
     }
     let file = File::create(root.join("fragments")).unwrap();
+    // Within the file's end nothing is allocated ahead.
+    file.set_len(300 * 8192).unwrap();
     for nth in 0..300 {
         file.write_all_at(b"piece", nth * 8192).unwrap();
     }
-    file.sync_all().unwrap();
+    drop(file);
     for nth in 0..60 {
         attribute(
             &root.join("fragments"),
@@ -330,7 +332,6 @@ fn place(image: &Path, commands: &[&str]) -> u64 {
     }
     args.extend(["-c", "daddr", image.to_str().unwrap()]);
     let text = crate::kernel::must("xfs_db", &args);
-    println!("{text}");
     let number = text.split_whitespace().last().expect("a sector");
     number.parse::<u64>().unwrap() * 512
 }

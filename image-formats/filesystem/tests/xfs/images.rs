@@ -61,6 +61,8 @@ pub fn attribute(path: &Path, name: &str, value: &[u8]) {
 /// A file in which every second block is a hole.
 fn fragmented(path: &Path, pieces: u64) {
     let file = File::create(path).unwrap();
+    // Within the file's end nothing is allocated ahead, which would fill the holes.
+    file.set_len(pieces * 8192).unwrap();
     for nth in 0..pieces {
         file.write_all_at(&noise(3000, nth as u32), nth * 8192)
             .unwrap();
