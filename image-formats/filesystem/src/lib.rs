@@ -21,7 +21,9 @@ pub mod fat;
 mod guest;
 mod memory;
 mod names;
+mod recent;
 mod tree;
+pub mod xfs;
 
 pub use assemble::{FstabEntry, OpenVolume, Systems, assemble, parse_fstab};
 pub use guest::{Follow, Guest, Mount, Resolved};

@@ -222,7 +222,8 @@ pub trait Filesystem: Sync {
 }
 
 /// The filesystems that can be opened, in the order they are tried.
-pub const FILESYSTEMS: &[&dyn Filesystem] = &[&crate::ext::Ext4, &crate::fat::Fat];
+pub const FILESYSTEMS: &[&dyn Filesystem] =
+    &[&crate::ext::Ext4, &crate::xfs::Xfs, &crate::fat::Fat];
 
 /// Opens whatever filesystem `volume` carries; `None` when no signature is known.
 ///
