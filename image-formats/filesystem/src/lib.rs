@@ -16,6 +16,7 @@
 //! ```
 
 mod assemble;
+pub mod btrfs;
 pub mod ext;
 pub mod fat;
 mod guest;
@@ -29,5 +30,6 @@ pub use assemble::{FstabEntry, OpenVolume, Systems, assemble, parse_fstab};
 pub use guest::{Follow, Guest, Mount, Resolved};
 pub use memory::MemoryTree;
 pub use tree::{
-    DirEntry, FILESYSTEMS, Filesystem, FilesystemInfo, Metadata, NodeId, NodeKind, Time, Tree, open,
+    DirEntry, FILESYSTEMS, Filesystem, FilesystemInfo, Found, Metadata, NodeId, NodeKind,
+    Subvolume, Time, Tree, open, open_all,
 };
