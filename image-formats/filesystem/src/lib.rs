@@ -21,11 +21,12 @@ pub mod fat;
 mod guest;
 mod memory;
 mod names;
+pub mod ntfs;
 mod tree;
 
 pub use assemble::{FstabEntry, OpenVolume, Systems, assemble, parse_fstab};
 pub use guest::{Follow, Guest, Mount, Resolved};
 pub use memory::MemoryTree;
 pub use tree::{
-    DirEntry, FILESYSTEMS, Filesystem, FilesystemInfo, Metadata, NodeId, NodeKind, Time, Tree, open,
+    DirEntry, FILESYSTEMS, Filesystem, FilesystemInfo, Left, Metadata, NodeId, NodeKind, Time, Tree, open,
 };

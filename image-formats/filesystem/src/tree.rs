@@ -99,6 +99,18 @@ pub struct FilesystemInfo {
     pub journal_replayed: bool,
 }
 
+/// How the system that wrote a filesystem last left it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Left {
+    /// Unmounted, or with work in a journal that was replayed in memory ([`FilesystemInfo::journal_replayed`]).
+    #[default]
+    Clean,
+    /// In use, and nothing was replayed: what is read may be stale. Why that is known.
+    Unclean(String),
+    /// In use by a system that sleeps with its memory on this filesystem: nothing may be changed. Why that is known.
+    Hibernated(String),
+}
+
 /// One filesystem, open for reading. Every answer is bounded and checked; bytes are the guest's and untrusted.
 pub trait Tree: Send + Sync {
     /// What the filesystem says of itself.
@@ -159,6 +171,16 @@ pub trait Tree: Send + Sync {
     fn kept_time(&self, time: Time) -> Time {
         time
     }
+
+    /// Whether [`Tree::lookup`] finds names that differ in case, or short forms of them.
+    fn ignores_case(&self) -> bool {
+        false
+    }
+
+    /// How it was left, where that is not only a matter of its journal.
+    fn left(&self) -> Left {
+        Left::Clean
+    }
 }
 
 impl<T: Tree + ?Sized> Tree for Arc<T> {
@@ -201,6 +223,14 @@ impl<T: Tree + ?Sized> Tree for Arc<T> {
     fn kept_time(&self, time: Time) -> Time {
         (**self).kept_time(time)
     }
+
+    fn ignores_case(&self) -> bool {
+        (**self).ignores_case()
+    }
+
+    fn left(&self) -> Left {
+        (**self).left()
+    }
 }
 
 /// A kind of filesystem that can be opened.
@@ -222,7 +252,7 @@ pub trait Filesystem: Sync {
 }
 
 /// The filesystems that can be opened, in the order they are tried.
-pub const FILESYSTEMS: &[&dyn Filesystem] = &[&crate::ext::Ext4, &crate::fat::Fat];
+pub const FILESYSTEMS: &[&dyn Filesystem] = &[&crate::ext::Ext4, &crate::ntfs::Ntfs, &crate::fat::Fat];
 
 /// Opens whatever filesystem `volume` carries; `None` when no signature is known.
 ///
