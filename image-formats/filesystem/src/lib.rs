@@ -22,6 +22,7 @@ pub mod fat;
 mod guest;
 mod memory;
 mod names;
+pub mod ntfs;
 mod recent;
 mod tree;
 pub mod xfs;
@@ -30,6 +31,6 @@ pub use assemble::{FstabEntry, OpenVolume, Systems, assemble, parse_fstab};
 pub use guest::{Follow, Guest, Mount, Resolved};
 pub use memory::MemoryTree;
 pub use tree::{
-    DirEntry, FILESYSTEMS, Filesystem, FilesystemInfo, Found, Metadata, NodeId, NodeKind,
+    DirEntry, FILESYSTEMS, Filesystem, FilesystemInfo, Found, Left, Metadata, NodeId, NodeKind,
     Subvolume, Time, Tree, open, open_all,
 };

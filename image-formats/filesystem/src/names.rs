@@ -45,7 +45,9 @@ impl Names {
         {
             let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(entries) = known.read.get(&place) {
-                return Ok(entries.get(name).cloned());
+                let found = entries.get(name).cloned();
+                drop(known);
+                return either(found, tree, node, name);
             }
             let asked = known.asked.entry(place).or_default();
             *asked = asked.saturating_add(1);
@@ -75,6 +77,20 @@ impl Names {
             known.names = known.names.saturating_add(entries.len());
             known.read.insert(place, Arc::new(entries));
         }
-        Ok(found)
+        drop(known);
+        either(found, tree, node, name)
     }
+}
+
+/// What was found among the names as they are listed, else what the tree itself makes of a name that differs in case.
+fn either(
+    found: Option<DirEntry>,
+    tree: &dyn Tree,
+    node: NodeId,
+    name: &[u8],
+) -> Result<Option<DirEntry>> {
+    if found.is_none() && tree.ignores_case() {
+        return tree.lookup(node, name);
+    }
+    Ok(found)
 }

@@ -119,6 +119,18 @@ pub struct Subvolume {
     pub default: bool,
 }
 
+/// How the system that wrote a filesystem last left it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Left {
+    /// Unmounted, or with work in a journal that was replayed in memory ([`FilesystemInfo::journal_replayed`]).
+    #[default]
+    Clean,
+    /// In use, and nothing was replayed: what is read may be stale. Why that is known.
+    Unclean(String),
+    /// In use by a system that sleeps with its memory on this filesystem: nothing may be changed. Why that is known.
+    Hibernated(String),
+}
+
 /// One filesystem, open for reading. Every answer is bounded and checked; bytes are the guest's and untrusted.
 pub trait Tree: Send + Sync {
     /// What the filesystem says of itself.
@@ -195,6 +207,16 @@ pub trait Tree: Send + Sync {
     fn subvolume(&self, id: u64) -> Result<Arc<dyn Tree>> {
         Err(Error::corrupt(format!("there is no subvolume {id}")))
     }
+
+    /// Whether [`Tree::lookup`] finds names that differ in case, or short forms of them.
+    fn ignores_case(&self) -> bool {
+        false
+    }
+
+    /// How it was left, where that is not only a matter of its journal.
+    fn left(&self) -> Left {
+        Left::Clean
+    }
 }
 
 impl<T: Tree + ?Sized> Tree for Arc<T> {
@@ -245,6 +267,14 @@ impl<T: Tree + ?Sized> Tree for Arc<T> {
     fn subvolume(&self, id: u64) -> Result<Arc<dyn Tree>> {
         (**self).subvolume(id)
     }
+
+    fn ignores_case(&self) -> bool {
+        (**self).ignores_case()
+    }
+
+    fn left(&self) -> Left {
+        (**self).left()
+    }
 }
 
 /// A kind of filesystem that can be opened.
@@ -288,8 +318,13 @@ pub trait Filesystem: Sync {
 }
 
 /// The filesystems that can be opened, in the order they are tried.
-pub const FILESYSTEMS: &[&dyn Filesystem] =
-    &[&crate::ext::Ext4, &crate::xfs::Xfs, &crate::btrfs::Btrfs, &crate::fat::Fat];
+pub const FILESYSTEMS: &[&dyn Filesystem] = &[
+    &crate::ext::Ext4,
+    &crate::xfs::Xfs,
+    &crate::btrfs::Btrfs,
+    &crate::ntfs::Ntfs,
+    &crate::fat::Fat,
+];
 
 /// Opens whatever filesystem `volume` carries; `None` when no signature is known.
 ///

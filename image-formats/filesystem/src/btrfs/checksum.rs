@@ -51,9 +51,7 @@ impl Checksum {
     pub(super) fn holds(self, stored: &[u8], bytes: &[u8]) -> bool {
         match self {
             Self::Crc32c => stored == crc32c::crc32c(bytes).to_le_bytes(),
-            Self::XxHash64 => {
-                stored == twox_hash::XxHash64::oneshot(0, bytes).to_le_bytes()
-            }
+            Self::XxHash64 => stored == twox_hash::XxHash64::oneshot(0, bytes).to_le_bytes(),
             Self::Sha256 => stored == sha2::Sha256::digest(bytes).as_slice(),
             Self::Blake2b => stored == Blake2b256::digest(bytes).as_slice(),
         }

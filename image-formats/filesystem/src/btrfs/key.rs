@@ -137,7 +137,10 @@ mod tests {
     fn successors_carry_over_and_end() {
         let key = Key::new(7, 3, u64::MAX);
         assert_eq!(key.successor(), Some(Key::new(7, 4, 0)));
-        assert_eq!(Key::new(7, 255, u64::MAX).successor(), Some(Key::new(8, 0, 0)));
+        assert_eq!(
+            Key::new(7, 255, u64::MAX).successor(),
+            Some(Key::new(8, 0, 0))
+        );
         assert_eq!(Key::new(u64::MAX, 255, u64::MAX).successor(), None);
         assert_eq!(Key::new(7, 4, 0).predecessor(), Some(key));
         assert_eq!(Key::MIN.predecessor(), None);

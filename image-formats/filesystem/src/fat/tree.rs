@@ -361,6 +361,10 @@ impl Tree for FatTree {
             .or_else(|| by(&|named| name::shown(&named.entry.short, (false, false)) == folded)))
     }
 
+    fn ignores_case(&self) -> bool {
+        true
+    }
+
     fn read_link(&self, _: NodeId) -> Result<Vec<u8>> {
         Err(Error::corrupt("not a symbolic link"))
     }

@@ -17,7 +17,10 @@ pub fn fixtures() -> PathBuf {
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures"),
         PathBuf::from,
     );
-    assert!(folder.is_dir(), "the fixtures are missing: set DORMOUSE_FIXTURES to their folder");
+    assert!(
+        folder.is_dir(),
+        "the fixtures are missing: set DORMOUSE_FIXTURES to their folder"
+    );
     folder
 }
 
@@ -52,11 +55,17 @@ fn restore(packed: &Path, scratch: &Path) -> Vec<PathBuf> {
         return all;
     }
     let mut head = [0; 8];
-    fs::File::open(&plain).unwrap().read_exact(&mut head).unwrap();
+    fs::File::open(&plain)
+        .unwrap()
+        .read_exact(&mut head)
+        .unwrap();
     // The dump's own magic number, little-endian.
     if u64::from_le_bytes(head) == 0xBD5C_25E2_7295_668B {
         let image = scratch.join("image");
-        must("btrfs-image", &["-r", plain.to_str().unwrap(), image.to_str().unwrap()]);
+        must(
+            "btrfs-image",
+            &["-r", plain.to_str().unwrap(), image.to_str().unwrap()],
+        );
         return vec![image];
     }
     vec![plain]
@@ -65,7 +74,11 @@ fn restore(packed: &Path, scratch: &Path) -> Vec<PathBuf> {
 fn outcome(image: &Path) -> Result<usize> {
     let tree = Btrfs.open(crate::oracle::source(image))?;
     // A dump of metadata has no data.
-    let dump = tree.info().features.iter().any(|name| name.starts_with("metadump"));
+    let dump = tree
+        .info()
+        .features
+        .iter()
+        .any(|name| name.starts_with("metadump"));
     tree.subvolumes()?;
     read_all(&*tree, if dump { Reads::Names } else { Reads::All })
 }
@@ -86,7 +99,12 @@ fn broken_images_of_btrfs_progs_end_as_listed() {
     let mut found = BTreeMap::new();
     for packed in all {
         let scratch = tempfile::tempdir().unwrap();
-        let name = packed.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+        let name = packed
+            .strip_prefix(&root)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
         if name.ends_with(".stream.xz") {
             // What `btrfs send` wrote is no filesystem.
             continue;
@@ -96,7 +114,10 @@ fn broken_images_of_btrfs_progs_end_as_listed() {
             if let Err(error) = &result {
                 let kind = error.kind();
                 assert!(
-                    matches!(kind, ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::Limit),
+                    matches!(
+                        kind,
+                        ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::Limit
+                    ),
                     "{name}: {error}"
                 );
             }

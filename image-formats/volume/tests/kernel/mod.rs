@@ -62,7 +62,10 @@ impl Kernel {
             .enumerate()
             .map(|(number, size)| {
                 let path = dir.path().join(format!("disk{number}"));
-                std::fs::File::create(&path).unwrap().set_len(*size).unwrap();
+                std::fs::File::create(&path)
+                    .unwrap()
+                    .set_len(*size)
+                    .unwrap();
                 path
             })
             .collect();
@@ -77,7 +80,13 @@ impl Kernel {
         std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", "120", "linux.uml", "mem=256M", "quiet"]);
-        command.args(["rootfstype=hostfs", "root=/dev/root", "rootflags=/", "ro", "con=null"]);
+        command.args([
+            "rootfstype=hostfs",
+            "root=/dev/root",
+            "rootflags=/",
+            "ro",
+            "con=null",
+        ]);
         command.args(["con0=fd:0,fd:1", &format!("init={}", init.display())]);
         for (number, disk) in self.disks.iter().enumerate() {
             command.arg(format!("ubd{number}={}", disk.display()));
@@ -87,7 +96,11 @@ impl Kernel {
             .output()
             .unwrap_or_else(|error| panic!("the oracle linux.uml is required: {error}"));
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(text.contains("FINISHED 0"), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            text.contains("FINISHED 0"),
+            "{text}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let sums: Sums = text
             .lines()
             .filter_map(|line| line.trim_end().strip_prefix("SUM "))
@@ -124,7 +137,8 @@ pub fn sums(map: &VolumeMap) -> Sums {
     map.volumes
         .iter()
         .map(|volume| {
-            let sum = digest_of(&*volume.source).map_or_else(|error| error.to_string(), |sum| sum.hex());
+            let sum =
+                digest_of(&*volume.source).map_or_else(|error| error.to_string(), |sum| sum.hex());
             (volume.info.name.clone(), sum)
         })
         .collect()
