@@ -24,6 +24,10 @@ pub struct OpenVolume {
     pub partition_uuid: Option<String>,
     /// The partition's own label, if it has one.
     pub partition_label: Option<String>,
+    /// Device files by which the guest knows it, such as `/dev/mapper/vg-root`.
+    pub device_names: Vec<String>,
+    /// The volume whose earlier state it keeps, when it is a snapshot.
+    pub snapshot_of: Option<String>,
     /// Its files.
     pub tree: Arc<dyn Tree>,
 }
@@ -103,14 +107,21 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 /// Puts the volumes of a machine together: each tree that is an operating system's root becomes a guest, with the
 /// other trees mounted where its `/etc/fstab` says.
 ///
-/// A tree is a root when it holds `/etc` and either an `os-release` or a package database. A mount that is wanted
+/// A snapshot beside the volume that it was taken of is no system of its own, and shares that one's UUID and label; only
+/// its device's name stands for it. A tree is a root when it holds `/etc` and either an `os-release` or a package database. A mount that is wanted
 /// and cannot be found is a gap; it may hide packages when packages live there.
 ///
 /// # Errors
 /// Only when a tree that should be asked cannot be read at all.
 pub fn assemble(volumes: &[OpenVolume]) -> Result<Systems> {
     let mut systems = Systems::default();
+    // Of what has the same UUID, a volume comes before its snapshots.
+    let mut named: Vec<&OpenVolume> = volumes.iter().collect();
+    named.sort_by_key(|volume| is_copy(volume, volumes));
     for volume in volumes {
+        if is_copy(volume, volumes) {
+            continue;
+        }
         let mount = |volume: &OpenVolume, at: GuestPath| Mount {
             at,
             volume: volume.name.clone(),
@@ -144,7 +155,7 @@ pub fn assemble(volumes: &[OpenVolume]) -> Result<Systems> {
             if entry.at.is_root() || !is_block_backed(&entry) {
                 continue;
             }
-            match volumes
+            match named
                 .iter()
                 .find(|candidate| names(candidate, &entry.device))
             {
@@ -155,6 +166,15 @@ pub fn assemble(volumes: &[OpenVolume]) -> Result<Systems> {
         systems.guests.push(guest);
     }
     Ok(systems)
+}
+
+/// Whether `volume` is a snapshot of one that is here too, directly or by way of other snapshots.
+fn is_copy(volume: &OpenVolume, volumes: &[OpenVolume]) -> bool {
+    volume.snapshot_of.as_ref().is_some_and(|origin| {
+        volumes
+            .iter()
+            .any(|other| other.name == *origin && other.name != volume.name)
+    })
 }
 
 fn known(path: &str) -> GuestPath {
@@ -207,6 +227,9 @@ fn is_block_backed(entry: &FstabEntry) -> bool {
 }
 
 fn names(volume: &OpenVolume, device: &str) -> bool {
+    if volume.device_names.iter().any(|name| name == device) {
+        return true;
+    }
     let unquoted = |value: &str| value.trim_matches('"').to_owned();
     let info = volume.tree.info();
     let same = |have: Option<&String>, want: &str| {
@@ -276,6 +299,8 @@ mod tests {
             name: name.into(),
             partition_uuid: Some(format!("uuid-of-{name}")),
             partition_label: None,
+            device_names: Vec::new(),
+            snapshot_of: None,
             tree: Arc::new(tree),
         }
     }
@@ -312,6 +337,35 @@ mod tests {
             .map(|gap| gap.may_hide_packages)
             .collect();
         assert_eq!(hiding, [false, true]);
+    }
+
+    #[test]
+    fn a_snapshot_is_no_second_system_and_device_names_count() {
+        let root = |usr: &str| {
+            let mut root = MemoryTree::new();
+            root.file("/etc/fstab", format!("{usr} /usr ext4 ro 0 2\n").as_bytes())
+                .file("/etc/os-release", b"ID=debian\n")
+                .directory("/usr");
+            root
+        };
+        let mut usr = MemoryTree::new();
+        usr.file("/bin/sh", b"#!");
+        let mut usr = volume("lvm/vg-0/usr", usr);
+        usr.device_names = vec!["/dev/mapper/vg--0-usr".into(), "/dev/vg-0/usr".into()];
+        for name in ["/dev/mapper/vg--0-usr", "/dev/vg-0/usr"] {
+            let origin = volume("lvm/vg-0/root", root(name));
+            let mut snapshot = volume("lvm/vg-0/before", root(name));
+            snapshot.snapshot_of = Some(origin.name.clone());
+            let all = [snapshot.clone(), origin, usr.clone()];
+            let systems = assemble(&all).unwrap();
+            assert!(systems.gaps.is_empty(), "{:?}", systems.gaps);
+            assert_eq!(systems.guests.len(), 1);
+            let mounts = systems.guests[0].mounts();
+            assert_eq!(mounts[0].volume, "lvm/vg-0/root");
+            assert_eq!(mounts[1].volume, "lvm/vg-0/usr");
+            // Alone it is all there is.
+            assert_eq!(assemble(&[snapshot, usr.clone()]).unwrap().guests.len(), 1);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use dormouse_block::{Error, ErrorKind, Gap, Locator, Meter, Result, Source};
 use dormouse_disk::{ChainFile, FormatName, Gate, Image, OpenOptions, PointInfo, PointKind};
 use dormouse_filesystem::{FilesystemInfo, Guest, OpenVolume, assemble};
 use dormouse_packages::Inventory;
-use dormouse_volume::{DiskInput, Note, Volume, VolumeInfo, volumes};
+use dormouse_volume::{DiskInput, Keys, Note, Volume, VolumeInfo, volumes_with_keys};
 use serde::{Deserialize, Serialize};
 
 use crate::first_boot::{self, FirstBoot};
@@ -21,6 +21,8 @@ pub struct MachineOptions {
     pub gate: Arc<dyn Gate>,
     /// Counts what is read, and stops it.
     pub meter: Meter,
+    /// Keys that may unlock encrypted volumes.
+    pub keys: Keys,
 }
 
 /// A machine whose image is open.
@@ -28,6 +30,7 @@ pub struct OpenMachine {
     /// Its name.
     pub name: String,
     image: Box<dyn Image>,
+    keys: Keys,
 }
 
 /// A machine, as a fact.
@@ -229,6 +232,7 @@ impl OpenMachine {
         Ok(Self {
             name: name.to_owned(),
             image,
+            keys: options.keys.clone(),
         })
     }
 
@@ -236,6 +240,11 @@ impl OpenMachine {
     #[must_use]
     pub fn image(&self) -> &dyn Image {
         self.image.as_ref()
+    }
+
+    /// The keys that its encrypted volumes are tried with.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// The host files of its chain, the image first.
@@ -290,7 +299,7 @@ impl OpenMachine {
     fn read_point(&self, id: &str, at: &Locator) -> Result<OpenPoint> {
         let info = self.find_point(id)?;
         let disk = self.image.open_point(id)?;
-        let map = volumes(&[DiskInput::new("disk0", disk.clone())]);
+        let map = volumes_with_keys(&[DiskInput::new("disk0", disk.clone())], &self.keys);
         let mut gaps: Vec<Gap> = map.gaps;
         let mut notes: Vec<String> = map.notes.iter().map(note).collect();
         if self.image.state().dirty {
@@ -300,9 +309,20 @@ impl OpenMachine {
         let mut listed = Vec::new();
         for volume in map.volumes {
             let here = Locator::default().volume(volume.info.name.clone());
+            // A volume system that could not go on has said why.
+            let told = gaps
+                .iter()
+                .any(|gap| gap.may_hide_packages && gap.at.volume == here.volume);
+            if let Some(origin) = &volume.info.snapshot_of {
+                notes.push(format!(
+                    "{}: a snapshot of {origin}, which is listed and not judged beside it",
+                    volume.info.name
+                ));
+            }
             let tree = match open_volume(&volume) {
                 Ok(tree) => tree,
                 Err(error) if stops(&error) => return Err(error.located(&here)),
+                Err(error) if told && error.kind() == ErrorKind::Unsupported => None,
                 Err(error) => {
                     gaps.push(gap_of(&error, &here, &volume.info));
                     None
@@ -315,6 +335,8 @@ impl OpenMachine {
                     name: volume.info.name.clone(),
                     partition_uuid: partition.and_then(|partition| partition.uuid.clone()),
                     partition_label: partition.and_then(|partition| partition.label.clone()),
+                    device_names: volume.info.device_names.clone(),
+                    snapshot_of: volume.info.snapshot_of.clone(),
                     tree,
                 });
             }
