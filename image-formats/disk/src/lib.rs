@@ -38,6 +38,7 @@
 )]
 
 mod decoder;
+mod description;
 mod format;
 mod gate;
 mod image;
@@ -59,9 +60,15 @@ mod vhd;
 mod vhdx;
 mod vmdk;
 
+pub use description::{
+    Algorithm, DescribedDisk, DescribedSnapshot, DescriptionKind, DiskPlace, MachineDescription,
+    ManifestEntry, SavedState, describe, describe_source, description_kind, locate,
+};
 pub use format::{FORMATS, Format, FormatName, Probe};
 pub use gate::{DenyAll, Gate, LibraryGate, Reference, Role};
 pub use image::{ACTIVE, Bitmap, Chain, ChainFile, Image, PointInfo, PointKind, State, Timestamp};
 pub use lock::{Owner, ReadLock};
-pub use open::{MAX_CHAIN, MAX_NEIGHBOURS, MAX_PARTS, OpenFile, OpenOptions, Opener, open};
+pub use open::{
+    MAX_CHAIN, MAX_NEIGHBOURS, MAX_PARTS, Member, OpenFile, OpenOptions, Opener, open, open_member,
+};
 pub use vmdk::extents_named;
