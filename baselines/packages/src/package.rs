@@ -70,7 +70,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
     fn is_software(&self) -> bool {
         *self == Self::Software
     }

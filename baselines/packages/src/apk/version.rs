@@ -140,12 +140,16 @@ pub fn compare(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// Whether apk takes `text` for a version.
+/// Whether apk 3 takes `text` for a version; apk 2 took a few more, which [`compare`] orders all the same.
 #[must_use]
 pub fn is_version(text: &str) -> bool {
     let mut parts = Parts::new(text);
     while parts.goes_on() {
+        let before = parts.kind;
         parts.next();
+        if (before, parts.kind) == (Kind::Letter, Kind::Number) {
+            return false;
+        }
     }
     parts.kind == Kind::End
 }
