@@ -19,6 +19,7 @@ mod images;
 mod kernel;
 mod log;
 mod old;
+mod unfinished;
 
 use images::{OPTION_SETS, make, mount, populate};
 use kernel::{check_with_kernel, open, walk};
