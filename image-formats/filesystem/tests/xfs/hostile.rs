@@ -42,20 +42,18 @@ fn read_on(tree: &dyn Tree) -> Result<()> {
                 continue;
             }
         };
-        tree.xattrs(node).map(|_| ()).unwrap_or_else(&mut keep);
+        tree.xattrs(node).map_or_else(&mut keep, |_| ());
         match metadata.kind {
             NodeKind::Directory => {
                 tree.lookup(node, b"no such name")
-                    .map(|_| ())
-                    .unwrap_or_else(&mut keep);
+                    .map_or_else(&mut keep, |_| ());
                 match tree.read_dir(node) {
                     Ok(list) => {
                         for entry in list {
                             looked += 1;
                             if looked < MAX_LOOKUPS {
                                 tree.lookup(node, &entry.name)
-                                    .map(|_| ())
-                                    .unwrap_or_else(&mut keep);
+                                    .map_or_else(&mut keep, |_| ());
                             }
                             todo.push(entry.node);
                         }
@@ -63,12 +61,11 @@ fn read_on(tree: &dyn Tree) -> Result<()> {
                     Err(error) => keep(error),
                 }
             }
-            NodeKind::Symlink => tree.read_link(node).map(|_| ()).unwrap_or_else(&mut keep),
+            NodeKind::Symlink => tree.read_link(node).map_or_else(&mut keep, |_| ()),
             NodeKind::File => {
                 for at in [0, 65536, metadata.size / 2, metadata.size.saturating_sub(9)] {
                     tree.read_at(node, at, &mut buf)
-                        .map(|_| ())
-                        .unwrap_or_else(&mut keep);
+                        .map_or_else(&mut keep, |_| ());
                 }
             }
             _ => {}
