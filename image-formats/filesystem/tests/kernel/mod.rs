@@ -144,6 +144,11 @@ impl KernelMount {
             return None;
         }
         let at = tempfile::tempdir().unwrap();
+        // A copy of a filesystem that is still mounted somewhere has its UUID, which XFS would mind.
+        let mut magic = [0; 4];
+        File::open(image).unwrap().read_exact(&mut magic).unwrap();
+        let more = if magic == *b"XFSB" { ",nouuid" } else { "" };
+        let options = &format!("{options}{more}");
         let output = run(
             "mount",
             &[

@@ -42,20 +42,18 @@ fn read_on(tree: &dyn Tree) -> Result<()> {
                 continue;
             }
         };
-        tree.xattrs(node).map(|_| ()).unwrap_or_else(&mut keep);
+        tree.xattrs(node).map_or_else(&mut keep, |_| ());
         match metadata.kind {
             NodeKind::Directory => {
                 tree.lookup(node, b"no such name")
-                    .map(|_| ())
-                    .unwrap_or_else(&mut keep);
+                    .map_or_else(&mut keep, |_| ());
                 match tree.read_dir(node) {
                     Ok(list) => {
                         for entry in list {
                             looked += 1;
                             if looked < MAX_LOOKUPS {
                                 tree.lookup(node, &entry.name)
-                                    .map(|_| ())
-                                    .unwrap_or_else(&mut keep);
+                                    .map_or_else(&mut keep, |_| ());
                             }
                             todo.push(entry.node);
                         }
@@ -63,12 +61,11 @@ fn read_on(tree: &dyn Tree) -> Result<()> {
                     Err(error) => keep(error),
                 }
             }
-            NodeKind::Symlink => tree.read_link(node).map(|_| ()).unwrap_or_else(&mut keep),
+            NodeKind::Symlink => tree.read_link(node).map_or_else(&mut keep, |_| ()),
             NodeKind::File => {
                 for at in [0, 65536, metadata.size / 2, metadata.size.saturating_sub(9)] {
                     tree.read_at(node, at, &mut buf)
-                        .map(|_| ())
-                        .unwrap_or_else(&mut keep);
+                        .map_or_else(&mut keep, |_| ());
                 }
             }
             _ => {}
@@ -389,6 +386,58 @@ fn loops_and_huge_counts_are_refused() {
         Ok(found) => assert!(found.is_some()),
         Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}"),
     }
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let [image, _] = small(folder.path());
+    let source: Arc<dyn Source> = Arc::new(HostFile::open(&image).unwrap());
+    for (at, byte, kind, why) in [
+        (
+            216,
+            0x80,
+            ErrorKind::Unsupported,
+            "incompatible features of XFS: 0x80000000",
+        ),
+        (219, 0x10, ErrorKind::Corrupt, "must be repaired"),
+        (101, 0xB3, ErrorKind::Unsupported, "version 3"),
+        (126, 1, ErrorKind::Corrupt, "never ended"),
+        (4, 1, ErrorKind::Corrupt, "bad block"),
+        (88, 1, ErrorKind::Corrupt, "allocation groups"),
+    ] {
+        let error = Xfs
+            .open(bend(&source, &[(at, &[byte])]))
+            .map(|_| ())
+            .unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    let error = Xfs
+        .open(bend(&source, &[(48, &[0; 8])]))
+        .map(|_| ())
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("log is on another device"),
+        "{error}"
+    );
+    // Features that only matter to writers are named.
+    let tree = Xfs.open(bend(&source, &[(212, &[0x80])])).unwrap();
+    assert!(
+        tree.info()
+            .features
+            .contains(&"ro_compat_0x80000000".to_owned())
+    );
+    let node = tree
+        .lookup(tree.root(), b"fragments")
+        .unwrap()
+        .unwrap()
+        .node;
+    let flags = inode_place(&image, node.0) + 91;
+    let tree = Xfs.open(bend(&source, &[(flags, &[1])])).unwrap();
+    let error = tree.read_at(node, 0, &mut [0; 10]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("real-time device"), "{error}");
 }
 
 fn inode_place(image: &Path, number: u64) -> u64 {
