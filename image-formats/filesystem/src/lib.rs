@@ -22,9 +22,10 @@ pub mod fat;
 mod guest;
 mod memory;
 mod names;
+mod roots;
 mod tree;
 
-pub use assemble::{FstabEntry, OpenVolume, Systems, assemble, parse_fstab};
+pub use assemble::{FstabEntry, OpenVolume, Snapshot, Systems, assemble, parse_fstab};
 pub use guest::{Follow, Guest, Mount, Resolved};
 pub use memory::MemoryTree;
 pub use tree::{

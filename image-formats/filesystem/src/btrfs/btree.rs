@@ -130,7 +130,10 @@ impl Trees {
     }
 
     fn room(&self) -> usize {
-        MAX_KEPT.checked_div(index(self.sb.node)).unwrap_or(1).max(1)
+        MAX_KEPT
+            .checked_div(index(self.sb.node))
+            .unwrap_or(1)
+            .max(1)
     }
 
     fn node(&self, expected: Expected) -> Result<Arc<Node>> {

@@ -153,9 +153,7 @@ impl Chunk {
                 let columns = count.checked_div(self.sub_stripes).ok_or_else(overflow)?;
                 let row = nth.checked_div(columns).ok_or_else(overflow)?;
                 let column = nth.checked_rem(columns).ok_or_else(overflow)?;
-                let stripe = column
-                    .saturating_mul(self.sub_stripes)
-                    .saturating_add(copy);
+                let stripe = column.saturating_mul(self.sub_stripes).saturating_add(copy);
                 Ok((Place::At(self.stripe(stripe, at(row)?)?), run))
             }
             Profile::Parity(parity) => {
@@ -255,7 +253,10 @@ mod tests {
         let (Place::Xor(others), STRIPE) = raid5.place(3 * STRIPE, 1).unwrap() else {
             panic!("parity is an exclusive or");
         };
-        assert_eq!(others.iter().map(|one| one.device).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(
+            others.iter().map(|one| one.device).collect::<Vec<_>>(),
+            [2, 1]
+        );
     }
 
     #[test]

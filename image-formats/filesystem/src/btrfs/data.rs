@@ -84,9 +84,10 @@ impl Data {
                         return Err(Error::corrupt("inline data within a file"));
                     }
                     let packed = bytes.get(INLINE_AT..).unwrap_or_default();
-                    let all = extent
-                        .compression
-                        .unpack(packed, extent.unpacked, trees.sb.sector)?;
+                    let all =
+                        extent
+                            .compression
+                            .unpack(packed, extent.unpacked, trees.sb.sector)?;
                     copy(&all, within, part)?;
                 } else if extent.is_hole() {
                     part.fill(0);
@@ -155,13 +156,7 @@ impl Data {
     }
 
     /// Whole sectors at `logical`, held against their checksums; `len` is at most a step and two sectors.
-    fn read_sectors(
-        &self,
-        trees: &Trees,
-        logical: u64,
-        len: u64,
-        summed: bool,
-    ) -> Result<Vec<u8>> {
+    fn read_sectors(&self, trees: &Trees, logical: u64, len: u64, summed: bool) -> Result<Vec<u8>> {
         let sums = if summed {
             self.sums_of(trees, logical, len)?
         } else {
@@ -231,10 +226,7 @@ impl Data {
                 .filter(|part| part.len() >= size)
                 .ok_or_else(|| missing(at))?;
             let sectors = part.len().checked_div(size).unwrap_or(0);
-            out.extend_from_slice(
-                part.get(..sectors.saturating_mul(size))
-                    .unwrap_or_default(),
-            );
+            out.extend_from_slice(part.get(..sectors.saturating_mul(size)).unwrap_or_default());
             at = at.saturating_add(wide(sectors).saturating_mul(sector));
         }
         Ok(out)

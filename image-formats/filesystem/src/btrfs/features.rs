@@ -43,7 +43,10 @@ pub(super) const METADATA_UUID: u64 = 1 << 10;
 const CHANGING: &[(u64, &str)] = &[
     (1 << 35, "an unfinished change of its fsid"),
     (1 << 36, "an unfinished change of its fsid"),
-    (1 << 38, "an unfinished move of its block groups to a tree of their own"),
+    (
+        1 << 38,
+        "an unfinished move of its block groups to a tree of their own",
+    ),
     (1 << 39, "an unfinished change of checksums"),
     (1 << 40, "an unfinished change of checksums"),
 ];

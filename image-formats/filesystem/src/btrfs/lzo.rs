@@ -17,7 +17,10 @@ fn bad() -> Error {
 
 impl Stream<'_> {
     fn byte(&mut self) -> Result<usize> {
-        self.from.next().map(|byte| usize::from(*byte)).ok_or_else(bad)
+        self.from
+            .next()
+            .map(|byte| usize::from(*byte))
+            .ok_or_else(bad)
     }
 
     /// A length that goes on: every zero byte adds 255, the first other byte ends it.
@@ -84,11 +87,7 @@ pub(super) fn decompress(packed: &[u8], out: &mut [u8]) -> Result<usize> {
         let trailing;
         if code < 16 {
             if state == 0 {
-                let count = if code == 0 {
-                    stream.length(15)?
-                } else {
-                    code
-                };
+                let count = if code == 0 { stream.length(15)? } else { code };
                 stream.literals(count.saturating_add(3))?;
                 state = 4;
                 code = stream.byte()?;
@@ -108,7 +107,11 @@ pub(super) fn decompress(packed: &[u8], out: &mut [u8]) -> Result<usize> {
                 (code & 7, 16384 | ((code & 8) << 11))
             };
             let base = if code >= 32 { 31 } else { 7 };
-            let count = if bits == 0 { stream.length(base)? } else { bits };
+            let count = if bits == 0 {
+                stream.length(base)?
+            } else {
+                bits
+            };
             let low = stream.byte()?;
             let high = stream.byte()?;
             let distance = (low >> 2) | (high << 6);
@@ -155,7 +158,14 @@ mod tests {
     #[test]
     fn what_is_broken_is_refused() {
         let mut out = [0; 8];
-        for packed in [&[][..], &[17], &[40, 0], &[32, 0, 0, 0, 0], &[64, 0, 0], &[255; 40]] {
+        for packed in [
+            &[][..],
+            &[17],
+            &[40, 0],
+            &[32, 0, 0, 0, 0],
+            &[64, 0, 0],
+            &[255; 40],
+        ] {
             assert!(decompress(packed, &mut out).is_err(), "{packed:?}");
         }
     }

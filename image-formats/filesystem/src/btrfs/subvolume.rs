@@ -48,8 +48,16 @@ impl RootItem {
             root_dir: le_u64(bytes, 168)?,
             read_only: le_u64(bytes, 208)? & READ_ONLY != 0,
             refs: dormouse_block::le_u32(bytes, 216)?,
-            uuid: if whole { array_at(bytes, 247)? } else { [0; 16] },
-            parent_uuid: if whole { array_at(bytes, 263)? } else { [0; 16] },
+            uuid: if whole {
+                array_at(bytes, 247)?
+            } else {
+                [0; 16]
+            },
+            parent_uuid: if whole {
+                array_at(bytes, 263)?
+            } else {
+                [0; 16]
+            },
         })
     }
 }
@@ -140,7 +148,12 @@ impl Subvolume {
     }
 
     /// Every item of the object and kind of `from`, from there on; `limit` bounds their number.
-    pub(super) fn all(&self, trees: &Trees, from: Key, limit: usize) -> Result<Vec<(Key, Vec<u8>)>> {
+    pub(super) fn all(
+        &self,
+        trees: &Trees,
+        from: Key,
+        limit: usize,
+    ) -> Result<Vec<(Key, Vec<u8>)>> {
         let mut out = Vec::new();
         self.each(trees, from, |key, bytes| {
             if out.len() >= limit {

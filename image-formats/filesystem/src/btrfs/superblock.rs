@@ -89,7 +89,10 @@ impl Superblock {
                     return Err(error.at_offset(at));
                 }
                 Ok(sb) => {
-                    if newest.as_ref().is_none_or(|have| have.generation < sb.generation) {
+                    if newest
+                        .as_ref()
+                        .is_none_or(|have| have.generation < sb.generation)
+                    {
                         newest = Some(sb);
                     }
                 }

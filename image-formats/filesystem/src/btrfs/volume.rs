@@ -107,13 +107,21 @@ impl Volume {
     }
 
     /// Whether subvolume `child` hangs in subvolume `parent` at this name of this directory.
-    pub(super) fn hangs(&self, parent: u64, directory: u64, name: &[u8], child: u64) -> Result<bool> {
+    pub(super) fn hangs(
+        &self,
+        parent: u64,
+        directory: u64,
+        name: &[u8],
+        child: u64,
+    ) -> Result<bool> {
         let at = Key::new(parent, key::ROOT_REF, child);
         let Some(item) = self.trees.get(&self.trees.root_tree(), at)? else {
             return Ok(false);
         };
-        Ok(directory::root_reference(item.bytes()?)? == (directory, name)
-            && self.root_item(child)?.is_some())
+        Ok(
+            directory::root_reference(item.bytes()?)? == (directory, name)
+                && self.root_item(child)?.is_some(),
+        )
     }
 
     /// Every subvolume that has a place, in the order of their numbers.
@@ -122,27 +130,28 @@ impl Volume {
         let mut items = BTreeMap::new();
         let mut hangs = BTreeMap::new();
         let from = Key::new(key::FS_TREE, key::ROOT_ITEM, 0);
-        self.trees.each(&self.trees.root_tree(), from, |key, bytes| {
-            if key.objectid > key::LAST_FREE {
-                return Ok(false);
-            }
-            if is_subvolume(key.objectid) {
-                match key.kind {
-                    key::ROOT_ITEM => {
-                        items.insert(key.objectid, RootItem::parse(key.objectid, bytes)?);
-                    }
-                    key::ROOT_BACKREF => {
-                        let (directory, name) = directory::root_reference(bytes)?;
-                        hangs.insert(key.objectid, (key.offset, directory, name.to_vec()));
-                    }
-                    _ => {}
+        self.trees
+            .each(&self.trees.root_tree(), from, |key, bytes| {
+                if key.objectid > key::LAST_FREE {
+                    return Ok(false);
                 }
-            }
-            if items.len() > MAX_SUBVOLUMES {
-                return Err(Error::limit("more than 65536 subvolumes"));
-            }
-            Ok(true)
-        })?;
+                if is_subvolume(key.objectid) {
+                    match key.kind {
+                        key::ROOT_ITEM => {
+                            items.insert(key.objectid, RootItem::parse(key.objectid, bytes)?);
+                        }
+                        key::ROOT_BACKREF => {
+                            let (directory, name) = directory::root_reference(bytes)?;
+                            hangs.insert(key.objectid, (key.offset, directory, name.to_vec()));
+                        }
+                        _ => {}
+                    }
+                }
+                if items.len() > MAX_SUBVOLUMES {
+                    return Err(Error::limit("more than 65536 subvolumes"));
+                }
+                Ok(true)
+            })?;
         let mut paths = HashMap::from([(key::FS_TREE, GuestPath::root())]);
         let mut out = Vec::new();
         for (id, item) in &items {
@@ -183,7 +192,9 @@ impl Volume {
             let subvolume = self.subvolume(*parent)?;
             let mut directory = *directory;
             while directory != key::FIRST_FREE {
-                let reference = self.first_reference(&subvolume, directory)?.ok_or_else(lost)?;
+                let reference = self
+                    .first_reference(&subvolume, directory)?
+                    .ok_or_else(lost)?;
                 way.push(reference.name);
                 directory = reference.parent;
                 if way.len() > MAX_DEPTH {
@@ -199,9 +210,9 @@ impl Volume {
         };
         for (way, id) in names.into_iter().zip(ids).rev() {
             for name in way.into_iter().rev() {
-                path = path
-                    .join(&name)
-                    .map_err(|error| Error::corrupt(format!("the path of subvolume {id}: {error}")))?;
+                path = path.join(&name).map_err(|error| {
+                    Error::corrupt(format!("the path of subvolume {id}: {error}"))
+                })?;
             }
             paths.insert(id, path.clone());
         }
@@ -218,6 +229,8 @@ impl Volume {
         let Some((key, item)) = found.filter(|(key, _)| key.alike(first)) else {
             return Ok(None);
         };
-        Ok(directory::references(key, item.bytes()?)?.into_iter().next())
+        Ok(directory::references(key, item.bytes()?)?
+            .into_iter()
+            .next())
     }
 }

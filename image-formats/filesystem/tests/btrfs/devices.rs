@@ -44,7 +44,9 @@ impl Drop for Loops {
 }
 
 fn make(folder: &Path, data: &str, metadata: &str, count: usize) -> (Vec<PathBuf>, Seen) {
-    let images: Vec<PathBuf> = (0..count).map(|n| folder.join(format!("{data}-{n}"))).collect();
+    let images: Vec<PathBuf> = (0..count)
+        .map(|n| folder.join(format!("{data}-{n}")))
+        .collect();
     for image in &images {
         File::create(image).unwrap().set_len(256 << 20).unwrap();
     }
@@ -59,7 +61,11 @@ fn make(folder: &Path, data: &str, metadata: &str, count: usize) -> (Vec<PathBuf
     let mounted = Mounted::device(&loops.0[0], &format!("rw,{}", others.join(",")));
     let root = mounted.path();
     for n in 0..20 {
-        fs::write(root.join(format!("file-{n}")), bytes(n * 40_000, n as u32 + 1)).unwrap();
+        fs::write(
+            root.join(format!("file-{n}")),
+            bytes(n * 40_000, n as u32 + 1),
+        )
+        .unwrap();
     }
     fs::create_dir(root.join("many")).unwrap();
     for n in 0..300 {

@@ -147,7 +147,10 @@ fn small(folder: &std::path::Path, logged: bool) -> Arc<[u8]> {
     let at = |name: &str| root.join(name).to_str().unwrap().to_owned();
     must("btrfs", &["subvolume", "create", &at("sub")]);
     fs::write(at("sub/file"), "file").unwrap();
-    must("btrfs", &["subvolume", "snapshot", &at("sub"), &at("snapshot")]);
+    must(
+        "btrfs",
+        &["subvolume", "snapshot", &at("sub"), &at("snapshot")],
+    );
     let flags = rustix::fs::XattrFlags::empty();
     rustix::fs::lsetxattr(root.join("large"), "user.name", b"value", flags).unwrap();
     rustix::fs::sync();
@@ -188,11 +191,19 @@ fn seal(block: &mut [u8]) {
 fn mutated_images_neither_panic_nor_hang() {
     let folder = tempfile::tempdir().unwrap();
     let images = [small(folder.path(), false), small(folder.path(), true)];
-    assert!(Btrfs.open(Arc::new(Bytes::new(images[1].clone()))).unwrap().info().journal_replayed);
+    assert!(
+        Btrfs
+            .open(Arc::new(Bytes::new(images[1].clone())))
+            .unwrap()
+            .info()
+            .journal_replayed
+    );
     let blocks: Vec<Vec<usize>> = images.iter().map(|image| summed_blocks(image)).collect();
     let seconds = std::env::var("DORMOUSE_FUZZ_SECONDS").map_or(4, |text| text.parse().unwrap());
     let until = Instant::now() + Duration::from_secs(seconds);
-    let only = std::env::var("DORMOUSE_FUZZ_SEED").ok().map(|text| text.parse::<u64>().unwrap());
+    let only = std::env::var("DORMOUSE_FUZZ_SEED")
+        .ok()
+        .map(|text| text.parse::<u64>().unwrap());
     let mut seed = only.map_or(0x00B7_0000_u64, |seed| seed - 1);
     let first = seed;
     let mut opened = 0_u64;
@@ -232,7 +243,9 @@ fn mutated_images_neither_panic_nor_hang() {
             opened += 1;
             if let Ok(list) = tree.subvolumes() {
                 for one in list {
-                    let _ = tree.subvolume(one.id).map(|tree| read_all(&*tree, Reads::Names));
+                    let _ = tree
+                        .subvolume(one.id)
+                        .map(|tree| read_all(&*tree, Reads::Names));
                 }
             }
             let _ = read_all(&*tree, Reads::All);
@@ -257,11 +270,49 @@ fn every_truncation_is_refused_by_kind() {
         let part: Arc<dyn Source> = Arc::new(window(whole.clone(), 0, len).unwrap());
         let probed = Btrfs.probe(&part).unwrap();
         assert_eq!(probed, len >= 69_632, "{len}");
-        let result = Btrfs.open(part).and_then(|tree| read_all(&*tree, Reads::All));
+        let result = Btrfs
+            .open(part)
+            .and_then(|tree| read_all(&*tree, Reads::All));
         if let Err(error) = result {
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{len}: {error}");
         } else {
             assert!(len > 5 << 20, "{len} bytes are enough");
         }
     }
+}
+
+#[test]
+fn a_broken_superblock_gives_way_to_its_copy_and_a_broken_copy_of_a_node_to_the_other() {
+    use std::os::unix::fs::FileExt;
+    let folder = tempfile::tempdir().unwrap();
+    let image = crate::images::make(folder.path(), &crate::images::OPTION_SETS[0]);
+    let mounted = Mounted::on(&image, "rw");
+    crate::images::populate(mounted.path());
+    drop(mounted);
+    let sound = crate::oracle::seen_by_us(&*crate::oracle::open(&image)).unwrap();
+    let file = File::options().read(true).write(true).open(&image).unwrap();
+    let mut label = [0; 1];
+    file.read_exact_at(&mut label, 65536 + 0x12B).unwrap();
+    file.write_all_at(&[label[0] ^ 1], 65536 + 0x12B).unwrap();
+    let tree = crate::oracle::open(&image);
+    assert_eq!(tree.info().label.as_deref(), Some("dormouse"));
+    assert_eq!(crate::oracle::seen_by_us(&*tree).unwrap(), sound);
+    // Metadata is kept twice: the first copy of every node is broken.
+    let bytes = fs::read(&image).unwrap();
+    let mut seen = BTreeSet::new();
+    let mut broken = 0;
+    for at in summed_blocks(&bytes)
+        .into_iter()
+        .filter(|at| at % 16384 == 0)
+    {
+        let logical = u64::from_le_bytes(bytes[at + 0x30..at + 0x38].try_into().unwrap());
+        if at as u64 != 64 << 10 && at as u64 != 64 << 20 && seen.insert(logical) {
+            file.write_all_at(&[bytes[at + 0x200] ^ 0x55], at as u64 + 0x200)
+                .unwrap();
+            broken += 1;
+        }
+    }
+    assert!(broken > 10, "{broken} nodes");
+    let tree = crate::oracle::open(&image);
+    assert_eq!(crate::oracle::seen_by_us(&*tree).unwrap(), sound);
 }

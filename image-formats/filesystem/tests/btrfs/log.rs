@@ -15,7 +15,9 @@ fn sync(path: &Path) {
 
 /// What is committed before each change.
 fn prepare(root: &Path) {
-    for name in ["kept", "grown", "cut", "moved", "linked", "removed", "replaced", "marked", "cloned"] {
+    for name in [
+        "kept", "grown", "cut", "moved", "linked", "removed", "replaced", "marked", "cloned",
+    ] {
         fs::write(root.join(name), bytes(50_000, name.len() as u32)).unwrap();
     }
     for name in ["from", "to", "empty", "full/of/folders"] {
@@ -30,9 +32,16 @@ fn prepare(root: &Path) {
         rustix::fs::lsetxattr(root.join("marked"), format!("user.{n}"), b"before", flags).unwrap();
     }
     for n in 0..100 {
-        fs::hard_link(root.join("linked"), root.join(format!("to/{n}-{}", "l".repeat(100)))).unwrap();
+        fs::hard_link(
+            root.join("linked"),
+            root.join(format!("to/{n}-{}", "l".repeat(100))),
+        )
+        .unwrap();
     }
-    must("btrfs", &["subvolume", "create", root.join("sub").to_str().unwrap()]);
+    must(
+        "btrfs",
+        &["subvolume", "create", root.join("sub").to_str().unwrap()],
+    );
     fs::write(root.join("sub/file"), "in a subvolume").unwrap();
     rustix::fs::sync();
 }
@@ -46,12 +55,18 @@ const CHANGES: &[Change] = &[
         sync(&root.join("new"));
     }),
     ("a small file grows out of its inode", 0, |root| {
-        let mut file = File::options().append(true).open(root.join("small")).unwrap();
+        let mut file = File::options()
+            .append(true)
+            .open(root.join("small"))
+            .unwrap();
         file.write_all(&bytes(9000, 2)).unwrap();
         file.sync_all().unwrap();
     }),
     ("written over, cut and punched", 1, |root| {
-        let file = File::options().write(true).open(root.join("grown")).unwrap();
+        let file = File::options()
+            .write(true)
+            .open(root.join("grown"))
+            .unwrap();
         file.write_all_at(&bytes(20_000, 3), 10_000).unwrap();
         file.write_all_at(&bytes(20_000, 4), 100_000).unwrap();
         file.sync_all().unwrap();
@@ -64,7 +79,10 @@ const CHANGES: &[Change] = &[
         kept.sync_all().unwrap();
     }),
     ("holes that are written down", 2, |root| {
-        let file = File::options().write(true).open(root.join("grown")).unwrap();
+        let file = File::options()
+            .write(true)
+            .open(root.join("grown"))
+            .unwrap();
         file.write_all_at(&bytes(20_000, 4), 200_000).unwrap();
         file.set_len(400_000).unwrap();
         file.sync_all().unwrap();
@@ -73,7 +91,10 @@ const CHANGES: &[Change] = &[
         file.sync_all().unwrap();
     }),
     ("room beyond the end", 0, |root| {
-        let file = File::options().write(true).open(root.join("grown")).unwrap();
+        let file = File::options()
+            .write(true)
+            .open(root.join("grown"))
+            .unwrap();
         let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
         rustix::fs::fallocate(&file, flags, 65_536, 100_000).unwrap();
         file.write_all_at(b"end", 70_000).unwrap();
@@ -122,7 +143,10 @@ const CHANGES: &[Change] = &[
     ("clones", 1, |root| {
         let at = |name: &str| root.join(name).to_str().unwrap().to_owned();
         must("cp", &["--reflink=always", &at("cloned"), &at("clone")]);
-        let clone = File::options().write(true).open(root.join("clone")).unwrap();
+        let clone = File::options()
+            .write(true)
+            .open(root.join("clone"))
+            .unwrap();
         clone.write_all_at(&bytes(5000, 8), 20_000).unwrap();
         clone.sync_all().unwrap();
     }),
@@ -143,7 +167,10 @@ const CHANGES: &[Change] = &[
         sync(&root.join("new"));
     }),
     ("unlinked while open", 0, |root| {
-        let file = File::options().write(true).open(root.join("removed")).unwrap();
+        let file = File::options()
+            .write(true)
+            .open(root.join("removed"))
+            .unwrap();
         fs::remove_file(root.join("removed")).unwrap();
         file.write_all_at(b"gone", 0).unwrap();
         file.sync_all().unwrap();
@@ -172,7 +199,14 @@ fn synced_changes_are_replayed_as_the_kernel_replays_them() {
         change(mounted.path());
         let (ours, scratch) = (folder.path().join("ours"), folder.path().join("scratch"));
         for copy in [&ours, &scratch] {
-            must("cp", &["--sparse=always", image.to_str().unwrap(), copy.to_str().unwrap()]);
+            must(
+                "cp",
+                &[
+                    "--sparse=always",
+                    image.to_str().unwrap(),
+                    copy.to_str().unwrap(),
+                ],
+            );
         }
         drop(mounted);
         fs::remove_file(&image).unwrap();
@@ -181,8 +215,12 @@ fn synced_changes_are_replayed_as_the_kernel_replays_them() {
             // The kernel prefers a whole commit where a log would be hard to replay.
             committed.push(*what);
         }
-        let seen = seen_by_us(&*tree).unwrap_or_else(|error| panic!("{what}: {}", error.with_causes()));
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+        let seen =
+            seen_by_us(&*tree).unwrap_or_else(|error| panic!("{what}: {}", error.with_causes()));
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs() as i64;
         let mounted = Mounted::on(&scratch, "rw");
         compare(what, &seen, &seen_by_kernel(mounted.path()), Some(since));
     }

@@ -18,6 +18,7 @@ mod hostile;
 mod images;
 mod log;
 mod oracle;
+mod systems;
 
 use images::{OPTION_SETS, age, make, populate};
 use oracle::{Mounted, compare, open, seen_by_kernel, seen_by_us};
@@ -33,8 +34,8 @@ fn every_option_set_reads_as_the_kernel_reads_it() {
         drop(mounted);
         let tree = open(&image);
         println!("{}: {:?}", set.name, tree.info());
-        let ours =
-            seen_by_us(&*tree).unwrap_or_else(|error| panic!("{}: {}", set.name, error.with_causes()));
+        let ours = seen_by_us(&*tree)
+            .unwrap_or_else(|error| panic!("{}: {}", set.name, error.with_causes()));
         assert!(ours.len() > 300, "{}: {}", set.name, ours.len());
         let mounted = Mounted::on(&image, "ro");
         compare(set.name, &ours, &seen_by_kernel(mounted.path()), None);
@@ -55,7 +56,12 @@ fn restore(image: &std::path::Path, ours: &oracle::Seen) {
         let restored = to.path().join(path.strip_prefix("/").unwrap());
         // Subvolumes are left out by it, and so is what is empty.
         if let (Some(digest), Ok(bytes)) = (&fact.digest, std::fs::read(&restored)) {
-            assert_eq!(*digest, oracle::digest(&bytes), "{} restored", path.display());
+            assert_eq!(
+                *digest,
+                oracle::digest(&bytes),
+                "{} restored",
+                path.display()
+            );
             files += 1;
         }
     }
@@ -75,13 +81,23 @@ fn subvolumes_snapshots_and_the_default_read_as_the_kernel_mounts_them() {
     std::fs::write(at("@/file"), "one").unwrap();
     std::fs::write(at("@/nested/file"), "nested").unwrap();
     std::fs::create_dir_all(at("snapshots/a/b")).unwrap();
-    oracle::must("btrfs", &["subvolume", "snapshot", "-r", &at("@"), &at("snapshots/a/b/first")]);
+    oracle::must(
+        "btrfs",
+        &[
+            "subvolume",
+            "snapshot",
+            "-r",
+            &at("@"),
+            &at("snapshots/a/b/first"),
+        ],
+    );
     std::fs::write(at("@/file"), "two").unwrap();
     oracle::must("btrfs", &["subvolume", "snapshot", &at("@"), &at("second")]);
     oracle::must("btrfs", &["subvolume", "snapshot", &at("@"), &at("gone")]);
     oracle::must("btrfs", &["subvolume", "delete", &at("gone")]);
     std::fs::rename(at("snapshots/a"), at("snapshots/moved")).unwrap();
     oracle::must("btrfs", &["subvolume", "set-default", &at("@")]);
+    rustix::fs::sync();
     let listed = oracle::must("btrfs", &["subvolume", "list", "-a", "-u", "-q", &at("")]);
     drop(mounted);
 
@@ -95,11 +111,25 @@ fn subvolumes_snapshots_and_the_default_read_as_the_kernel_mounts_them() {
             .find(|line| line.starts_with(&format!("ID {} ", one.id)))
             .unwrap_or_else(|| panic!("{one:?}"));
         ours += &format!("{}\n", one.id);
-        let path = line.split(" path ").nth(1).unwrap().trim_start_matches("<FS_TREE>/");
+        let path = line
+            .split(" path ")
+            .nth(1)
+            .unwrap()
+            .trim_start_matches("<FS_TREE>/");
         assert_eq!(one.path.to_string(), format!("/{path}"));
-        let field = |name: &str| line.split(name).nth(1).unwrap().split_whitespace().next().unwrap();
+        let field = |name: &str| {
+            line.split(name)
+                .nth(1)
+                .unwrap()
+                .split_whitespace()
+                .next()
+                .unwrap()
+        };
         assert_eq!(one.uuid.as_deref(), Some(field(" uuid ")));
-        assert_eq!(one.parent_uuid.as_deref().unwrap_or("-"), field("parent_uuid "));
+        assert_eq!(
+            one.parent_uuid.as_deref().unwrap_or("-"),
+            field("parent_uuid ")
+        );
         assert_eq!(one.generation.to_string(), field("gen "));
         assert_eq!(one.default, one.path.to_string() == "/@");
         assert_eq!(one.read_only, path.ends_with("first"));
@@ -109,9 +139,19 @@ fn subvolumes_snapshots_and_the_default_read_as_the_kernel_mounts_them() {
         let by_id = tree.subvolume(one.id).unwrap();
         let mounted = Mounted::on(&image, &format!("ro,subvolid={}", one.id));
         let name = one.path.to_string();
-        compare(&name, &seen_by_us(&*by_id).unwrap(), &seen_by_kernel(mounted.path()), None);
+        compare(
+            &name,
+            &seen_by_us(&*by_id).unwrap(),
+            &seen_by_kernel(mounted.path()),
+            None,
+        );
     }
     let mounted = Mounted::on(&image, "ro");
-    compare("default", &seen_by_us(&*tree).unwrap(), &seen_by_kernel(mounted.path()), None);
+    compare(
+        "default",
+        &seen_by_us(&*tree).unwrap(),
+        &seen_by_kernel(mounted.path()),
+        None,
+    );
     assert!(tree.subvolume(999).is_err());
 }

@@ -35,7 +35,10 @@ pub struct Fact {
 pub type Seen = BTreeMap<Vec<u8>, Fact>;
 
 pub fn run(program: &str, args: &[&str]) -> Output {
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let path = format!(
+        "{}:/usr/sbin:/sbin",
+        std::env::var("PATH").unwrap_or_default()
+    );
     let output = Command::new(program)
         .args(args)
         .env("PATH", path)
@@ -67,7 +70,10 @@ pub fn open(path: &Path) -> Arc<dyn Tree> {
 }
 
 pub fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn digest_file(tree: &dyn Tree, node: NodeId, size: u64) -> dormouse_block::Result<String> {
@@ -162,7 +168,13 @@ pub fn seen_by_kernel(root: &Path) -> Seen {
                 (name.to_vec(), value[..n].to_vec())
             })
             .collect();
-        let link = || fs::read_link(&host).unwrap().as_os_str().as_bytes().to_vec();
+        let link = || {
+            fs::read_link(&host)
+                .unwrap()
+                .as_os_str()
+                .as_bytes()
+                .to_vec()
+        };
         out.insert(
             key,
             Fact {
@@ -198,12 +210,17 @@ pub fn seen_by_kernel(root: &Path) -> Seen {
 /// against ours.
 pub fn compare(what: &str, ours: &Seen, kernel: &Seen, replayed: Option<i64>) {
     let names = |seen: &Seen| -> BTreeSet<String> {
-        seen.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+        seen.keys()
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect()
     };
     let (have, want) = (names(ours), names(kernel));
     let missing: Vec<_> = want.difference(&have).collect();
     let more: Vec<_> = have.difference(&want).collect();
-    assert!(missing.is_empty() && more.is_empty(), "{what}: missing {missing:?}, more {more:?}");
+    assert!(
+        missing.is_empty() && more.is_empty(),
+        "{what}: missing {missing:?}, more {more:?}"
+    );
     for (path, fact) in ours {
         let mut wanted = kernel[path].clone();
         let absent = wanted.inode == 2;

@@ -47,7 +47,9 @@ impl Replay<'_> {
     pub(super) fn drop_extents(&mut self, inode: u64, start: u64, end: u64) -> Result<()> {
         let from = Key::new(inode, key::EXTENT_DATA, start);
         let before = self.tree.prev(self.trees, from)?;
-        let first = before.filter(|(at, _)| at.alike(from)).map_or(from, |(at, _)| at);
+        let first = before
+            .filter(|(at, _)| at.alike(from))
+            .map_or(from, |(at, _)| at);
         let mut touched = Vec::new();
         self.tree.each(self.trees, first, |at, bytes| {
             if at.offset < end {

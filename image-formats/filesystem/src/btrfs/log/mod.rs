@@ -74,7 +74,9 @@ pub(super) fn replay(trees: &Trees) -> Result<Replayed> {
             items = items.saturating_add(1);
             taken = taken.saturating_add(bytes.len());
             if items > MAX_ITEMS || taken > MAX_BYTES {
-                return Err(Error::limit("log trees of more than 524288 items or 64 MiB"));
+                return Err(Error::limit(
+                    "log trees of more than 524288 items or 64 MiB",
+                ));
             }
             log.insert(key, bytes.to_vec());
             Ok(true)
@@ -185,9 +187,7 @@ impl Replay<'_> {
 
     fn change_inode(&mut self, number: u64, at: usize, value: &[u8]) -> Result<()> {
         let key = Key::new(number, key::INODE_ITEM, 0);
-        let mut bytes = self
-            .get(key)?
-            .ok_or_else(|| unfit("an inode is missing"))?;
+        let mut bytes = self.get(key)?.ok_or_else(|| unfit("an inode is missing"))?;
         store(&mut bytes, at, value)?;
         self.put(key, bytes)
     }

@@ -31,7 +31,10 @@ impl Replay<'_> {
             return Ok(None);
         };
         let entries = directory::entries(&bytes)?;
-        Ok(entries.iter().find(|entry| entry.name == name).map(Named::of))
+        Ok(entries
+            .iter()
+            .find(|entry| entry.name == name)
+            .map(Named::of))
     }
 
     fn remove_entry(&mut self, at: Key, name: &[u8]) -> Result<bool> {
@@ -64,14 +67,18 @@ impl Replay<'_> {
             return Ok(false);
         };
         let list = directory::references(at, bytes)?;
-        Ok(list.iter().any(|one| one.parent == parent && one.name == name))
+        Ok(list
+            .iter()
+            .any(|one| one.parent == parent && one.name == name))
     }
 
     fn resize(&mut self, directory: u64, name: &[u8], grows: bool) -> Result<()> {
         let inode = self.inode(directory)?;
         let inode = inode.ok_or_else(|| unfit("a directory is missing"))?;
         // Every name counts twice, once for each of its items.
-        let change = u64::try_from(name.len()).map_err(|_| overflow())?.saturating_mul(2);
+        let change = u64::try_from(name.len())
+            .map_err(|_| overflow())?
+            .saturating_mul(2);
         let size = if grows {
             inode.size.saturating_add(change)
         } else {
@@ -155,7 +162,10 @@ impl Replay<'_> {
             Gone::All => vec![(0, u64::MAX)],
             Gone::AsLogged => {
                 let first = Key::new(directory, key::DIR_LOG_INDEX, 0);
-                let logged = self.log.range(first..).take_while(|(key, _)| key.alike(first));
+                let logged = self
+                    .log
+                    .range(first..)
+                    .take_while(|(key, _)| key.alike(first));
                 logged
                     .map(|(key, bytes)| Ok((key.offset, range_end(bytes)?)))
                     .collect::<Result<_>>()?
@@ -209,16 +219,19 @@ impl Replay<'_> {
         let target = wanted.location.objectid;
         let exists = is_inode && self.inode(target)?.is_some();
         let by_name = Key::new(directory, key::DIR_ITEM, key::name_hash(name));
-        let mut matches = 0;
+        let mut stands = true;
         for place in [by_name, at] {
-            match self.named(place, name)? {
-                Some(found) if found == wanted => matches += 1,
+            let found = self.named(place, name)?;
+            stands &= found.as_ref() == Some(&wanted);
+            match found {
                 // What is there stays when the inode of the new name was not logged.
-                Some(found) if exists => self.drop_entry(directory, &found, name)?,
+                Some(found) if found != wanted && exists => {
+                    self.drop_entry(directory, &found, name)?;
+                }
                 _ => {}
             }
         }
-        if matches == 2 {
+        if stands {
             return Ok(false);
         }
         if !is_inode {
@@ -264,7 +277,8 @@ impl Replay<'_> {
             let location = Key::new(inode, key::INODE_ITEM, 0);
             let by_index = Key::new(one.parent, key::DIR_INDEX, one.index);
             let by_name = Key::new(one.parent, key::DIR_ITEM, key::name_hash(&one.name));
-            let leads = |found: Option<Named>| found.is_some_and(|found| found.location == location);
+            let leads =
+                |found: Option<Named>| found.is_some_and(|found| found.location == location);
             if leads(self.named(by_index, &one.name)?) && leads(self.named(by_name, &one.name)?) {
                 continue;
             }
@@ -297,7 +311,11 @@ impl Replay<'_> {
         if inode == parent && !self.references(old)?.is_empty() {
             return Ok(true);
         }
-        let new = Key::new(inode, key::INODE_EXTREF, key::extref_hash(parent, &one.name));
+        let new = Key::new(
+            inode,
+            key::INODE_EXTREF,
+            key::extref_hash(parent, &one.name),
+        );
         for at in [old, new] {
             loop {
                 let mut stale = None;
