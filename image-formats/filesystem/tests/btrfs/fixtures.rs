@@ -129,7 +129,7 @@ fn said(result: &Result<usize>) -> String {
 }
 
 #[test]
-fn broken_images_of_btrfs_progs_end_as_listed() {
+fn broken_images_of_btrfs_progs_are_read_or_refused_by_kind() {
     let root = fixtures().join("fs-btrfs/btrfs-progs");
     let mut all = Vec::new();
     images(&root, &mut all);
@@ -147,7 +147,7 @@ fn broken_images_of_btrfs_progs_end_as_listed() {
             // What `btrfs send` wrote is no filesystem.
             continue;
         }
-        for image in restore(&packed, scratch.path()) {
+        for (nth, image) in restore(&packed, scratch.path()).into_iter().enumerate() {
             let result = outcome(&image);
             if let Err(error) = &result {
                 let kind = error.kind();
@@ -159,21 +159,248 @@ fn broken_images_of_btrfs_progs_end_as_listed() {
                     "{name}: {error}"
                 );
             }
-            found.insert(name.clone(), said(&result));
+            let key = if nth == 0 {
+                name.clone()
+            } else {
+                format!("{name} {nth}")
+            };
+            found.insert(key, said(&result));
         }
     }
     for (name, said) in &found {
         println!("(\"{name}\", \"{said}\"),");
     }
-    let wanted: BTreeMap<String, String> = EXPECTED
-        .iter()
-        .map(|(name, said)| ((*name).to_owned(), (*said).to_owned()))
-        .collect();
-    assert_eq!(found, wanted);
+    for (name, wanted) in EXPECTED {
+        let said = found.get(*name).map(String::as_str).unwrap_or_default();
+        assert!(said.starts_with(wanted), "{name}: {said}, not {wanted}");
+    }
+    assert!(found.len() >= 87, "{} images", found.len());
 }
 
-/// What comes of each: the names that were read, or the error.
-const EXPECTED: &[(&str, &str)] = &[];
+/// What comes of the dumps of metadata, which hold no data: the names that were read, or the error.
+const EXPECTED: &[(&str, &str)] = &[
+    (
+        "fsck-tests/001-bad-file-extent-bytenr/default_case.img",
+        "1 names",
+    ),
+    (
+        "fsck-tests/002-bad-transid/default_case.img",
+        "corrupt: bad generation of the tree node at 29360128",
+    ),
+    (
+        "fsck-tests/003-shift-offsets/default_case.img",
+        "corrupt: bad place of an item of the tree node at 29360128",
+    ),
+    ("fsck-tests/004-no-dir-index/default_case.img", "10 names"),
+    (
+        "fsck-tests/005-bad-item-offset/default_case.img",
+        "corrupt: bad place of an item of the tree node at 29360128",
+    ),
+    (
+        "fsck-tests/007-bad-offset-snapshots/default_case.img",
+        "corrupt: bad place of an item of the tree node at 29425664",
+    ),
+    (
+        "fsck-tests/008-bad-dir-index-name/default_case.img",
+        "11 names",
+    ),
+    (
+        "fsck-tests/009-no-dir-item-or-index/default_case.img",
+        "156 names",
+    ),
+    (
+        "fsck-tests/010-no-rootdir-inode-item/default_case.img",
+        "corrupt: there is no inode 256 in subvolume 5",
+    ),
+    (
+        "fsck-tests/011-no-inode-item/default_case.img",
+        "corrupt: there is no inode 257 in subvolume 5",
+    ),
+    ("fsck-tests/012-leaf-corruption/good.img.xz", "1919 names"),
+    (
+        "fsck-tests/014-no-extent-info/no_extent_bad_dev.img",
+        "1 names",
+    ),
+    (
+        "fsck-tests/016-wrong-inode-nbytes/default_case.img.xz",
+        "1 names",
+    ),
+    (
+        "fsck-tests/017-missing-all-file-extent/default_case.img.xz",
+        "1 names",
+    ),
+    (
+        "fsck-tests/019-non-skinny-false-alert/default_case.img.xz",
+        "68 names",
+    ),
+    (
+        "fsck-tests/020-extent-ref-cases/extent_data_ref.img",
+        "23 names",
+    ),
+    (
+        "fsck-tests/020-extent-ref-cases/inline_regular_coexist.img",
+        "1 names",
+    ),
+    (
+        "fsck-tests/020-extent-ref-cases/keyed_block_ref.img",
+        "69 names",
+    ),
+    (
+        "fsck-tests/020-extent-ref-cases/keyed_data_ref.img",
+        "1 names",
+    ),
+    (
+        "fsck-tests/020-extent-ref-cases/keyed_data_ref_only.img",
+        "11 names",
+    ),
+    (
+        "fsck-tests/020-extent-ref-cases/keyed_data_ref_with_reloc_leaf.img",
+        "130 names",
+    ),
+    (
+        "fsck-tests/020-extent-ref-cases/keyed_data_ref_with_shared_leaf.img",
+        "264 names",
+    ),
+    (
+        "fsck-tests/020-extent-ref-cases/no_inline_ref.img",
+        "1 names",
+    ),
+    (
+        "fsck-tests/020-extent-ref-cases/no_skinny_ref.img",
+        "0 names",
+    ),
+    (
+        "fsck-tests/020-extent-ref-cases/ref_count_mismatch_false_alert.img",
+        "5 names",
+    ),
+    (
+        "fsck-tests/020-extent-ref-cases/shared_block_ref.img",
+        "152 names",
+    ),
+    (
+        "fsck-tests/020-extent-ref-cases/shared_data_ref.img",
+        "11 names",
+    ),
+    (
+        "fsck-tests/020-extent-ref-cases/shared_data_ref_only.img",
+        "71 names",
+    ),
+    (
+        "fsck-tests/020-extent-ref-cases/tree_reloc_for_data_reloc.img.xz",
+        "1 names",
+    ),
+    (
+        "fsck-tests/020-extent-ref-cases/tree_reloc_for_fs_tree.img.xz",
+        "1 names",
+    ),
+    (
+        "fsck-tests/021-partially-dropped-snapshot-case/dropped-snapshot.img",
+        "1 names",
+    ),
+    (
+        "fsck-tests/026-bad-dir-item-name/default_case.img.xz",
+        "2 names",
+    ),
+    (
+        "fsck-tests/029-valid-orphan-item/orphan_inode.img.xz",
+        "0 names",
+    ),
+    (
+        "fsck-tests/030-reflinked-prealloc-extents/reflinked-prealloc-extents.img.xz",
+        "40 names",
+    ),
+    (
+        "fsck-tests/032-corrupted-qgroup/qgroup_corrupted.img",
+        "0 names",
+    ),
+    ("fsck-tests/034-bad-inode-flags/default_case.img", "3 names"),
+    (
+        "fsck-tests/035-inline-bad-ram-bytes/offset_by_one.img",
+        "1 names",
+    ),
+    (
+        "fsck-tests/036-bad-dev-extents/over_dev_boundary.img.xz",
+        "0 names",
+    ),
+    (
+        "fsck-tests/036-rescan-not-kicked-in/no_rescan_kicked_in.img",
+        "0 names",
+    ),
+    (
+        "fsck-tests/038-missing-one-file-extent/default_case.img",
+        "1 names",
+    ),
+    (
+        "fsck-tests/039-bad-inode-mode/bad_imodes_in_subvolume_tree.img.xz",
+        "4 names",
+    ),
+    (
+        "fsck-tests/041-invalid-root-generation/default_case.img",
+        "0 names",
+    ),
+    (
+        "fsck-tests/043-bad-inode-generation/bad_inode_geneartion.img.xz",
+        "5 names",
+    ),
+    (
+        "fsck-tests/043-bad-inode-generation/bad_inode_transid.img.xz",
+        "1 names",
+    ),
+    (
+        "fsck-tests/044-invalid-extent-item-generation/bad_extent_item_gen_for_data.img.xz",
+        "1 names",
+    ),
+    (
+        "fsck-tests/044-invalid-extent-item-generation/bad_extent_item_gen_for_tree_block.img.xz",
+        "2 names",
+    ),
+    (
+        "fsck-tests/045-overlap-csum-item/overlap_csum_item.img.xz",
+        "2 names",
+    ),
+    (
+        "fsck-tests/047-dev-bytes-used/default_case.img.xz",
+        "1 names",
+    ),
+    ("fsck-tests/049-dir-hard-link/default.img.xz", "3 names"),
+    (
+        "fsck-tests/050-invalid-block-group-used/default.img.xz",
+        "0 names",
+    ),
+    (
+        "fsck-tests/051-invalid-super-bytes-used/default.img.xz",
+        "0 names",
+    ),
+    (
+        "fsck-tests/053-bad-metadata-level/default.img.xz",
+        "1 names",
+    ),
+    ("fsck-tests/054-orphan-directory/default.img.xz", "0 names"),
+    (
+        "fsck-tests/058-bad-free-space-tree-entry/corrupt-free-space-tree.img.xz",
+        "0 names",
+    ),
+    (
+        "fsck-tests/061-out-of-order-inline-backref/btrfs_image.img.xz",
+        "3 names",
+    ),
+    ("fsck-tests/063-log-missing-csum/default.img.xz", "1 names"),
+    (
+        "fsck-tests/064-deprecated-inode-cache/4k_nodesize.img.xz",
+        "128 names",
+    ),
+    (
+        "fsck-tests/065-valid-log-tree/already-present.img.xz",
+        "1 names",
+    ),
+    ("fsck-tests/065-valid-log-tree/compressed.img.xz", "1 names"),
+    ("fsck-tests/065-valid-log-tree/hole.img.xz", "1 names"),
+    (
+        "misc-tests/051-warning-rw-subvol-received-uuid/subvol-rw-recv.img",
+        "2 names",
+    ),
+    ("misc-tests/052-seed-dirty-log/dirty_log.img.xz", "1 names"),
+];
 
 fn gunzip(path: &Path) -> Arc<dyn Source> {
     let mut out = Vec::new();
