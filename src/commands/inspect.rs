@@ -159,12 +159,28 @@ fn draw(document: &Document) -> String {
                     .as_ref()
                     .and_then(|os| os.pretty_name.as_deref())
                     .unwrap_or("unknown system");
+                let within = system
+                    .subvolume
+                    .as_ref()
+                    .map(|path| format!(", in subvolume {path}"))
+                    .unwrap_or_default();
                 out.push(format!(
-                    "    system {os}, {} packages",
+                    "    system {os}, {} packages{within}",
                     inventory.coverage.present
                 ));
                 if let Some(kernel) = &inventory.default_kernel {
                     out.push(format!("    kernel {} ({})", kernel.release, kernel.why));
+                }
+                for snapshot in &system.snapshots {
+                    out.push(format!(
+                        "      snapshot {} ({})",
+                        snapshot.path,
+                        if snapshot.read_only {
+                            "read-only"
+                        } else {
+                            "writable"
+                        }
+                    ));
                 }
             }
             for note in &inspection.notes {

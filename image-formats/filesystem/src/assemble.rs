@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use dormouse_block::{ErrorKind, Gap, GuestPath, Locator, Result};
+use dormouse_block::{Error, Gap, GuestPath, Locator, Result};
 
-use crate::{Follow, Guest, Mount, NodeKind, Tree};
+use crate::roots::{Wanted, roots};
+use crate::{Guest, Mount, Subvolume, Tree};
 
 /// Longest `/etc/fstab` read, in bytes.
-const MAX_FSTAB: u64 = 1 << 20;
+pub(crate) const MAX_FSTAB: u64 = 1 << 20;
 /// Mounts taken from one `/etc/fstab`.
 const MAX_MOUNTS: usize = 256;
 /// Directories that hold packages or their databases; leaving one of them out hides packages.
@@ -37,8 +38,21 @@ pub struct OpenVolume {
 pub struct Systems {
     /// Each operating system's files; usually one.
     pub guests: Vec<Guest>,
+    /// Subvolumes that hold older states of them.
+    pub snapshots: Vec<Snapshot>,
     /// Mounts that were wanted and could not be made.
     pub gaps: Vec<Gap>,
+}
+
+/// A snapshot of a system's root.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Snapshot {
+    /// Which of the systems it was taken of.
+    pub system: usize,
+    /// The volume it lies on.
+    pub volume: String,
+    /// The subvolume.
+    pub subvolume: Subvolume,
 }
 
 /// One line of an `/etc/fstab`.
@@ -107,8 +121,9 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 /// Puts the volumes of a machine together: each tree that is an operating system's root becomes a guest, with the
 /// other trees mounted where its `/etc/fstab` says.
 ///
-/// A snapshot beside the volume that it was taken of is no system of its own, and shares that one's UUID and label; only
-/// its device's name stands for it. A tree is a root when it holds `/etc` and either an `os-release` or a package database. A mount that is wanted
+/// A tree is a root when it holds `/etc` and either an `os-release` or a package database. Of a root and the snapshots
+/// taken of it, the one that boots becomes the guest and the others are listed; a snapshot of a volume beside that volume
+/// is no system of its own, and shares its UUID and label: only its device's name stands for it. A mount that is wanted
 /// and cannot be found is a gap; it may hide packages when packages live there.
 ///
 /// # Errors
@@ -122,48 +137,17 @@ pub fn assemble(volumes: &[OpenVolume]) -> Result<Systems> {
         if is_copy(volume, volumes) {
             continue;
         }
-        let mount = |volume: &OpenVolume, at: GuestPath| Mount {
-            at,
-            volume: volume.name.clone(),
-            tree: volume.tree.clone(),
-        };
-        let mut guest = Guest::on_root(mount(volume, GuestPath::root()));
-        match is_root(&guest) {
-            Ok(true) => {}
-            Ok(false) => continue,
-            Err(error) if error.kind() == ErrorKind::Io || error.kind() == ErrorKind::Cancelled => {
-                return Err(error);
-            }
-            Err(error) => {
-                let at = Locator::default().volume(volume.name.clone());
-                systems.gaps.push(Gap::from_error(&error, &at));
-                continue;
-            }
+        for root in roots(volume, volumes, &mut systems.gaps)? {
+            let system = systems.guests.len();
+            let snapshots = root.snapshots.into_iter().map(|subvolume| Snapshot {
+                system,
+                volume: volume.name.clone(),
+                subvolume,
+            });
+            systems.snapshots.extend(snapshots);
+            let guest = compose(root.mount, &named, &mut systems.gaps);
+            systems.guests.push(guest);
         }
-        let fstab_path = known("/etc/fstab");
-        let fstab = match guest.read(&fstab_path, MAX_FSTAB) {
-            Ok(fstab) => fstab.unwrap_or_default(),
-            Err(error) => {
-                let at = Locator::default().volume(volume.name.clone());
-                systems.gaps.push(Gap::from_error(&error, &at));
-                Vec::new()
-            }
-        };
-        let mut wanted = parse_fstab(&fstab);
-        wanted.sort_by(|a, b| a.at.cmp(&b.at));
-        for entry in wanted {
-            if entry.at.is_root() || !is_block_backed(&entry) {
-                continue;
-            }
-            match named
-                .iter()
-                .find(|candidate| names(candidate, &entry.device))
-            {
-                Some(found) => guest.mount(mount(found, entry.at)),
-                None => systems.gaps.push(unmounted(&volume.name, &entry)),
-            }
-        }
-        systems.guests.push(guest);
     }
     Ok(systems)
 }
@@ -177,39 +161,58 @@ fn is_copy(volume: &OpenVolume, volumes: &[OpenVolume]) -> bool {
     })
 }
 
-fn known(path: &str) -> GuestPath {
-    GuestPath::new(path).unwrap_or_else(|_| GuestPath::root())
+/// The guest on this root, with what its `/etc/fstab` mounts below; of volumes with the same names the first counts.
+fn compose(root: Mount, volumes: &[&OpenVolume], gaps: &mut Vec<Gap>) -> Guest {
+    let here = Locator::default().volume(root.volume.clone());
+    let mut guest = Guest::on_root(root);
+    let fstab = match guest.read(&known("/etc/fstab"), MAX_FSTAB) {
+        Ok(fstab) => fstab.unwrap_or_default(),
+        Err(error) => {
+            gaps.push(Gap::from_error(&error, &here));
+            Vec::new()
+        }
+    };
+    let mut wanted = parse_fstab(&fstab);
+    wanted.sort_by(|a, b| a.at.cmp(&b.at));
+    for entry in wanted {
+        if entry.at.is_root() || !is_block_backed(&entry) {
+            continue;
+        }
+        let found = volumes
+            .iter()
+            .find(|candidate| names(candidate, &entry.device))
+            .ok_or_else(|| Error::unsupported("is on no volume that could be opened"))
+            .and_then(|found| mounted(found, &entry));
+        match found {
+            Ok(mount) => guest.mount(mount),
+            Err(error) => gaps.push(unmounted(&here, &entry, &error)),
+        }
+    }
+    guest
 }
 
-fn is_root(guest: &Guest) -> Result<bool> {
-    let has = |path: &str, kind: NodeKind| -> Result<bool> {
-        let metadata = guest.metadata(&known(path), Follow::Links)?;
-        Ok(metadata.is_some_and(|metadata| metadata.kind == kind))
+/// The mount that `entry` asks for of `volume`.
+fn mounted(volume: &OpenVolume, entry: &FstabEntry) -> Result<Mount> {
+    let (tree, subvolume) = match Wanted::of(&entry.options) {
+        Some(wanted) => {
+            let subvolumes = volume.tree.subvolumes()?;
+            let found = subvolumes.into_iter().find(|one| wanted.is(one));
+            let found =
+                found.ok_or_else(|| Error::unsupported("is a subvolume that is not there"))?;
+            (volume.tree.subvolume(found.id)?, Some(found.path))
+        }
+        None => (volume.tree.clone(), None),
     };
-    if !has("/etc", NodeKind::Directory)? {
-        return Ok(false);
-    }
-    for file in [
-        "/etc/os-release",
-        "/usr/lib/os-release",
-        "/etc/fstab",
-        "/etc/debian_version",
-    ] {
-        if has(file, NodeKind::File)? {
-            return Ok(true);
-        }
-    }
-    for database in [
-        "/var/lib/dpkg",
-        "/var/lib/rpm",
-        "/lib/apk/db",
-        "/var/lib/pacman",
-    ] {
-        if has(database, NodeKind::Directory)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(Mount {
+        at: entry.at.clone(),
+        volume: volume.name.clone(),
+        subvolume,
+        tree,
+    })
+}
+
+pub(crate) fn known(path: &str) -> GuestPath {
+    GuestPath::new(path).unwrap_or_else(|_| GuestPath::root())
 }
 
 fn is_block_backed(entry: &FstabEntry) -> bool {
@@ -270,20 +273,21 @@ fn kernel_name(device: &str) -> Option<(u32, u32)> {
     Some((disk, rest.get(1..)?.parse().ok()?))
 }
 
-fn unmounted(volume: &str, entry: &FstabEntry) -> Gap {
+fn unmounted(volume: &Locator, entry: &FstabEntry, error: &Error) -> Gap {
     let hides = PACKAGE_PLACES.iter().any(|place| {
         let place = known(place);
         entry.at.starts_with(&place) || place.starts_with(&entry.at)
     });
     let optional = entry.options.split(',').any(|option| option == "nofail");
     Gap {
-        at: Locator::default().volume(volume).path(entry.at.clone()),
-        kind: ErrorKind::Unsupported,
+        at: volume.clone().path(entry.at.clone()),
+        kind: error.kind(),
         why: format!(
-            "what /etc/fstab mounts here ({}, {}{}) is on no volume that could be opened",
+            "what /etc/fstab mounts here ({}, {}{}) {}",
             entry.device,
             entry.kind,
-            if optional { ", optional" } else { "" }
+            if optional { ", optional" } else { "" },
+            error.with_causes()
         ),
         may_hide_packages: hides,
     }

@@ -24,10 +24,11 @@ mod memory;
 mod names;
 pub mod ntfs;
 mod recent;
+mod roots;
 mod tree;
 pub mod xfs;
 
-pub use assemble::{FstabEntry, OpenVolume, Systems, assemble, parse_fstab};
+pub use assemble::{FstabEntry, OpenVolume, Snapshot, Systems, assemble, parse_fstab};
 pub use guest::{Follow, Guest, Mount, Resolved};
 pub use memory::MemoryTree;
 pub use tree::{

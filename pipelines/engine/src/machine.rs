@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use dormouse_block::{Error, ErrorKind, Gap, Locator, Meter, Result, Source};
 use dormouse_disk::{ChainFile, FormatName, Gate, Image, OpenOptions, PointInfo, PointKind};
-use dormouse_filesystem::{FilesystemInfo, Guest, OpenVolume, assemble};
+use dormouse_filesystem::{
+    FilesystemInfo, Found, Guest, OpenVolume, Snapshot, Subvolume, assemble, open_all,
+};
 use dormouse_packages::Inventory;
 use dormouse_volume::{DiskInput, Keys, Note, Volume, VolumeInfo, volumes_with_keys};
 use serde::{Deserialize, Serialize};
@@ -143,6 +145,12 @@ pub struct VolumeFact {
 pub struct SystemFact {
     /// Its mounts: directory and volume, the root first.
     pub mounts: Vec<(String, String)>,
+    /// The subvolume that its root is, where its volume has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subvolume: Option<String>,
+    /// Older states of its root on the same volume; they are no systems of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<Subvolume>,
     /// Its packages.
     pub inventory: Inventory,
     /// What it says of its first boot after an injection.
@@ -211,6 +219,8 @@ pub struct OpenPoint {
     pub volumes: Vec<(Volume, Option<FilesystemInfo>)>,
     /// The operating systems on them.
     pub guests: Vec<Guest>,
+    /// Snapshots of those systems' roots.
+    pub snapshots: Vec<Snapshot>,
     /// What could not be read.
     pub gaps: Vec<Gap>,
     /// What is odd and hides nothing.
@@ -307,7 +317,17 @@ impl OpenMachine {
         }
         let mut opened = Vec::new();
         let mut listed = Vec::new();
-        for volume in map.volumes {
+        let names: Vec<String> = map
+            .volumes
+            .iter()
+            .map(|volume| volume.info.name.clone())
+            .collect();
+        let sources: Vec<Arc<dyn Source>> = map
+            .volumes
+            .iter()
+            .map(|volume| volume.source.clone())
+            .collect();
+        for (volume, found) in map.volumes.into_iter().zip(open_all(&sources)) {
             let here = Locator::default().volume(volume.info.name.clone());
             // A volume system that could not go on has said why.
             let told = gaps
@@ -319,7 +339,7 @@ impl OpenMachine {
                     volume.info.name
                 ));
             }
-            let tree = match open_volume(&volume) {
+            let tree = match found.and_then(|found| tree_of(&volume, found, &names, &mut notes)) {
                 Ok(tree) => tree,
                 Err(error) if stops(&error) => return Err(error.located(&here)),
                 Err(error) if told && error.kind() == ErrorKind::Unsupported => None,
@@ -365,6 +385,7 @@ impl OpenMachine {
             disk,
             volumes: listed,
             guests: systems.guests,
+            snapshots: systems.snapshots,
             gaps,
             notes,
         })
@@ -431,9 +452,24 @@ fn gap_of(error: &Error, at: &Locator, volume: &VolumeInfo) -> Gap {
     }
 }
 
-fn open_volume(volume: &Volume) -> Result<Option<Arc<dyn dormouse_filesystem::Tree>>> {
-    if let Some(tree) = dormouse_filesystem::open(&volume.source)? {
-        return Ok(Some(tree));
+/// The tree of a volume; what is a part of another volume's filesystem is noted and read there.
+fn tree_of(
+    volume: &Volume,
+    found: Found,
+    names: &[String],
+    notes: &mut Vec<String>,
+) -> Result<Option<Arc<dyn dormouse_filesystem::Tree>>> {
+    match found {
+        Found::Tree(tree) => return Ok(Some(tree)),
+        Found::PartOf(first) => {
+            let first = names.get(first).map(String::as_str).unwrap_or_default();
+            notes.push(format!(
+                "{}: it is a part of the filesystem on {first}",
+                volume.info.name
+            ));
+            return Ok(None);
+        }
+        Found::Unknown => {}
     }
     if !volume.info.may_hold_packages() {
         return Ok(None);
@@ -452,7 +488,19 @@ impl OpenPoint {
         let systems = self
             .guests
             .iter()
-            .map(|guest| SystemFact {
+            .enumerate()
+            .map(|(nth, guest)| SystemFact {
+                subvolume: guest
+                    .mounts()
+                    .first()
+                    .and_then(|root| root.subvolume.as_ref())
+                    .map(ToString::to_string),
+                snapshots: self
+                    .snapshots
+                    .iter()
+                    .filter(|snapshot| snapshot.system == nth)
+                    .map(|snapshot| snapshot.subvolume.clone())
+                    .collect(),
                 mounts: guest
                     .mounts()
                     .iter()

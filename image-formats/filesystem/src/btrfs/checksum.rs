@@ -69,9 +69,9 @@ mod tests {
         assert!(Checksum::XxHash64.holds(&0xEF46_DB37_51D8_E999_u64.to_le_bytes(), b""));
         assert!(Checksum::XxHash64.holds(&0x44BC_2CF5_AD77_0999_u64.to_le_bytes(), b"abc"));
         let hex = |text: &str| -> Vec<u8> {
-            (0..text.len())
-                .step_by(2)
-                .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+            let digits = text.as_bytes().chunks(2).map(std::str::from_utf8);
+            digits
+                .map(|digits| u8::from_str_radix(digits.unwrap(), 16).unwrap())
                 .collect()
         };
         let sha = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";

@@ -5,9 +5,8 @@ use dormouse_block::{Error, Result, array_at, le_u16, le_u64};
 use super::compression::{Compression, MAX_UNPACKED};
 use super::{overflow, wide};
 
-/// Bytes before inline data, and of an item without any.
+/// Bytes before inline data.
 pub(super) const INLINE_AT: usize = 21;
-pub(super) const SIZE: usize = 53;
 
 /// What an extent holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,6 @@ use dormouse_block::{Error, Result, array_at, le_u32, le_u64};
 
 use crate::{NodeKind, Time};
 
-/// Bytes of an inode item.
-pub(super) const SIZE: usize = 160;
 /// Flag of an inode whose data have no checksums.
 const NODATASUM: u64 = 1;
 

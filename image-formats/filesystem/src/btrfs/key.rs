@@ -23,8 +23,6 @@ pub(super) const TREE_LOG: u64 = 0_u64.wrapping_sub(6);
 pub(super) const EXTENT_CSUM: u64 = 0_u64.wrapping_sub(10);
 /// Chunks within the chunk tree.
 pub(super) const FIRST_CHUNK_TREE: u64 = 256;
-/// Devices within the chunk tree.
-pub(super) const DEV_ITEMS: u64 = 1;
 
 pub(super) const INODE_ITEM: u8 = 1;
 pub(super) const INODE_REF: u8 = 12;
@@ -38,7 +36,6 @@ pub(super) const EXTENT_CSUM_ITEM: u8 = 128;
 pub(super) const ROOT_ITEM: u8 = 132;
 pub(super) const ROOT_BACKREF: u8 = 144;
 pub(super) const ROOT_REF: u8 = 156;
-pub(super) const DEV_ITEM: u8 = 216;
 pub(super) const CHUNK_ITEM: u8 = 228;
 
 /// A key; trees are sorted by its fields in this order.

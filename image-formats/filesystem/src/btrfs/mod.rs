@@ -2,7 +2,7 @@
 //!
 //! The modules describe one structure each, as the kernel's `include/uapi/linux/btrfs_tree.h` and `fs/btrfs` define
 //! it; all integers are little-endian. A *logical address* is a `u64` in bytes that chunks map to devices; a *tree* is
-//! a B-tree of items sorted by [`key::Key`]; a *subvolume* is a tree of files with inode numbers of its own.
+//! a B-tree of items sorted by their keys; a *subvolume* is a tree of files with inode numbers of its own.
 //!
 //! What is read is held against its checksum, copy by copy. Changes that were synced into the log trees and not yet
 //! committed are replayed in memory, as the kernel would replay them on disk.

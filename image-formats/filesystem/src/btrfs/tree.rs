@@ -22,6 +22,7 @@ const MAX_ATTRIBUTES: usize = 1 << 20;
 const MAX_TARGET: u64 = 4096;
 /// Bits of a node's number that are the inode's; those above say in which subvolume.
 const INODE_BITS: u32 = 48;
+const INODE_MASK: u64 = (1 << INODE_BITS) - 1;
 /// Subvolumes that are met in one tree.
 const MAX_PLACES: usize = 1 << 16;
 /// Inode of a directory where a subvolume hung once (kernel: `BTRFS_EMPTY_SUBVOL_DIR_OBJECTID`).
@@ -104,7 +105,7 @@ impl BtrfsTree {
     fn place(&self, node: NodeId) -> Result<(Place, u64)> {
         let place = self.places().list.get(index(node.0 >> INODE_BITS)).cloned();
         let place = place.ok_or_else(|| Error::corrupt("no such node"))?;
-        Ok((place, node.0 & (1_u64 << INODE_BITS).saturating_sub(1)))
+        Ok((place, node.0 & INODE_MASK))
     }
 
     fn inode(&self, subvolume: &Subvolume, number: u64) -> Result<Inode> {
@@ -160,7 +161,7 @@ impl BtrfsTree {
 }
 
 fn node_id(place: usize, inode: u64) -> Result<NodeId> {
-    if inode >> INODE_BITS != 0 {
+    if inode > INODE_MASK {
         return Err(Error::limit(format!(
             "inode {inode}: numbers from 2^48 on are not read"
         )));

@@ -280,3 +280,39 @@ fn every_truncation_is_refused_by_kind() {
         }
     }
 }
+
+#[test]
+fn a_broken_superblock_gives_way_to_its_copy_and_a_broken_copy_of_a_node_to_the_other() {
+    use std::os::unix::fs::FileExt;
+    let folder = tempfile::tempdir().unwrap();
+    let image = crate::images::make(folder.path(), &crate::images::OPTION_SETS[0]);
+    let mounted = Mounted::on(&image, "rw");
+    crate::images::populate(mounted.path());
+    drop(mounted);
+    let sound = crate::oracle::seen_by_us(&*crate::oracle::open(&image)).unwrap();
+    let file = File::options().read(true).write(true).open(&image).unwrap();
+    let mut label = [0; 1];
+    file.read_exact_at(&mut label, 65536 + 0x12B).unwrap();
+    file.write_all_at(&[label[0] ^ 1], 65536 + 0x12B).unwrap();
+    let tree = crate::oracle::open(&image);
+    assert_eq!(tree.info().label.as_deref(), Some("dormouse"));
+    assert_eq!(crate::oracle::seen_by_us(&*tree).unwrap(), sound);
+    // Metadata is kept twice: the first copy of every node is broken.
+    let bytes = fs::read(&image).unwrap();
+    let mut seen = BTreeSet::new();
+    let mut broken = 0;
+    for at in summed_blocks(&bytes)
+        .into_iter()
+        .filter(|at| at % 16384 == 0)
+    {
+        let logical = u64::from_le_bytes(bytes[at + 0x30..at + 0x38].try_into().unwrap());
+        if at as u64 != 64 << 10 && at as u64 != 64 << 20 && seen.insert(logical) {
+            file.write_all_at(&[bytes[at + 0x200] ^ 0x55], at as u64 + 0x200)
+                .unwrap();
+            broken += 1;
+        }
+    }
+    assert!(broken > 10, "{broken} nodes");
+    let tree = crate::oracle::open(&image);
+    assert_eq!(crate::oracle::seen_by_us(&*tree).unwrap(), sound);
+}

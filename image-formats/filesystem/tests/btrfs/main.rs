@@ -18,6 +18,7 @@ mod hostile;
 mod images;
 mod log;
 mod oracle;
+mod systems;
 
 use images::{OPTION_SETS, age, make, populate};
 use oracle::{Mounted, compare, open, seen_by_kernel, seen_by_us};
@@ -96,6 +97,7 @@ fn subvolumes_snapshots_and_the_default_read_as_the_kernel_mounts_them() {
     oracle::must("btrfs", &["subvolume", "delete", &at("gone")]);
     std::fs::rename(at("snapshots/a"), at("snapshots/moved")).unwrap();
     oracle::must("btrfs", &["subvolume", "set-default", &at("@")]);
+    rustix::fs::sync();
     let listed = oracle::must("btrfs", &["subvolume", "list", "-a", "-u", "-q", &at("")]);
     drop(mounted);
 

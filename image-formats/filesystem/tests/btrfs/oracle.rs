@@ -257,6 +257,16 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        must("umount", &[self.0.path().to_str().unwrap()]);
+        // Programs that other tests are just starting hold our open files for a moment.
+        for _ in 0..300 {
+            if run("umount", &[self.0.path().to_str().unwrap()])
+                .status
+                .success()
+            {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        panic!("{} stays busy", self.0.path().display());
     }
 }

@@ -219,16 +219,19 @@ impl Replay<'_> {
         let target = wanted.location.objectid;
         let exists = is_inode && self.inode(target)?.is_some();
         let by_name = Key::new(directory, key::DIR_ITEM, key::name_hash(name));
-        let mut matches = 0;
+        let mut stands = true;
         for place in [by_name, at] {
-            match self.named(place, name)? {
-                Some(found) if found == wanted => matches += 1,
+            let found = self.named(place, name)?;
+            stands &= found.as_ref() == Some(&wanted);
+            match found {
                 // What is there stays when the inode of the new name was not logged.
-                Some(found) if exists => self.drop_entry(directory, &found, name)?,
+                Some(found) if found != wanted && exists => {
+                    self.drop_entry(directory, &found, name)?;
+                }
                 _ => {}
             }
         }
-        if matches == 2 {
+        if stands {
             return Ok(false);
         }
         if !is_inode {
