@@ -157,6 +157,7 @@ pub fn assemble(volumes: &[OpenVolume]) -> Result<Systems> {
             }
             match named
                 .iter()
+                .copied()
                 .find(|candidate| names(candidate, &entry.device))
             {
                 Some(found) => guest.mount(mount(found, entry.at)),

@@ -239,13 +239,18 @@ mod tests {
         let memory = Arc::new(Memory(Mutex::new(vec![0; 100])));
         let ranges = DeviceRanges::new(&memory, &[(50, 10), (10, 5), (70, 20)]).unwrap();
         assert_eq!(ranges.len(), 35);
-        ranges.write_at(8, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]).unwrap();
+        ranges
+            .write_at(8, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+            .unwrap();
         let bytes = memory.0.lock().unwrap().clone();
         assert_eq!(bytes[58..60], [1, 2]);
         assert_eq!(bytes[10..15], [3, 4, 5, 6, 7]);
         assert_eq!(bytes[70..73], [8, 9, 10]);
         assert_eq!(bytes.iter().filter(|byte| **byte != 0).count(), 10);
-        assert_eq!(read_vec_at(&ranges, 9, 8).unwrap(), [2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(
+            read_vec_at(&ranges, 9, 8).unwrap(),
+            [2, 3, 4, 5, 6, 7, 8, 9]
+        );
         assert!(ranges.write_at(30, &[0; 6]).is_err());
         assert!(DeviceRanges::new(&memory, &[(0, 10), (9, 5)]).is_err());
         assert!(DeviceRanges::new(&memory, &[(95, 10)]).is_err());

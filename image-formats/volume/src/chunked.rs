@@ -136,10 +136,7 @@ impl Copies {
                     .checked_rem(size)
                     .unwrap_or(0)
                     .saturating_add(start);
-                places.push((
-                    further,
-                    at.saturating_add(copy.saturating_mul(self.stride)),
-                ));
+                places.push((further, at.saturating_add(copy.saturating_mul(self.stride))));
             }
             member = member.saturating_add(1);
             if member >= members {
@@ -157,8 +154,18 @@ impl Parity {
         let data = members.checked_sub(self.redundancy)?;
         let turn = row.checked_rem(members)?;
         // Left: parity moves from the last member to the first; symmetric: data goes on after it.
-        let after = |p: u64, skip: u64| p.checked_add(skip)?.checked_add(number)?.checked_rem(members);
-        let around = |p: u64| if number >= p { number.checked_add(1) } else { Some(number) };
+        let after = |p: u64, skip: u64| {
+            p.checked_add(skip)?
+                .checked_add(number)?
+                .checked_rem(members)
+        };
+        let around = |p: u64| {
+            if number >= p {
+                number.checked_add(1)
+            } else {
+                Some(number)
+            }
+        };
         if self.redundancy == 1 {
             let left = data.checked_sub(turn)?;
             return Some(match self.algorithm {
@@ -177,7 +184,11 @@ impl Parity {
                 return Some((number.checked_add(1)?, p, Some(0)));
             }
             let q = p.checked_add(1)?;
-            let at = if number >= p { number.checked_add(2)? } else { number };
+            let at = if number >= p {
+                number.checked_add(2)?
+            } else {
+                number
+            };
             Some((at, p, Some(q)))
         };
         // The "_6" kinds: RAID 5 on all members but the last, which has Q.
@@ -190,7 +201,11 @@ impl Parity {
                 let p = last.checked_sub(turn)?;
                 (after(p, 2)?, p, p.checked_add(1)?.checked_rem(members))
             }
-            3 => (after(turn, 2)?, turn, turn.checked_add(1)?.checked_rem(members)),
+            3 => (
+                after(turn, 2)?,
+                turn,
+                turn.checked_add(1)?.checked_rem(members),
+            ),
             4 => (number.checked_add(2)?, 0, Some(1)),
             5 => (number, data, data.checked_add(1)),
             9 => {
@@ -243,7 +258,9 @@ impl Chunked {
             return Err(Error::corrupt(format!("{count} members are impossible")));
         }
         if chunk == 0 || !chunk.is_multiple_of(512) {
-            return Err(Error::corrupt(format!("chunks of {chunk} bytes are impossible")));
+            return Err(Error::corrupt(format!(
+                "chunks of {chunk} bytes are impossible"
+            )));
         }
         if members.iter().flatten().any(|member| member.len() < size) {
             return Err(Error::corrupt(format!(
@@ -291,7 +308,11 @@ impl Chunked {
 
     /// Whether every chunk can be read, or made up from parity.
     fn has_all_data(&self) -> bool {
-        let missing = self.members.iter().filter(|member| member.is_none()).count();
+        let missing = self
+            .members
+            .iter()
+            .filter(|member| member.is_none())
+            .count();
         match self.layout {
             _ if missing == 0 => true,
             Layout::Striped => false,
@@ -300,7 +321,9 @@ impl Chunked {
             // Arrangements repeat after as many chunks as there are members.
             Layout::Copies(copies) => (0..self.count()).all(|chunk| {
                 let places = copies.places(chunk, self.count());
-                places.iter().any(|(member, _)| self.member(*member).is_some())
+                places
+                    .iter()
+                    .any(|(member, _)| self.member(*member).is_some())
             }),
         }
     }
@@ -329,8 +352,7 @@ impl Chunked {
                 let data = self.count().saturating_sub(parity.redundancy);
                 let row = chunk.checked_div(data).unwrap_or(0);
                 let number = chunk.checked_rem(data).unwrap_or(0);
-                let (holder, p, q) =
-                    parity.place(row, number, self.count()).ok_or_else(lost)?;
+                let (holder, p, q) = parity.place(row, number, self.count()).ok_or_else(lost)?;
                 if let Some(member) = self.member(holder) {
                     return member.read_exact_at(at(row), buf);
                 }

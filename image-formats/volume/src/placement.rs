@@ -104,8 +104,14 @@ mod tests {
             both.part(15, 10),
             Placement::Ranges(vec![range("a", 25, 5), range("b", 50, 5)])
         );
-        assert_eq!(both.part(20, 30), Placement::Ranges(vec![range("b", 50, 30)]));
+        assert_eq!(
+            both.part(20, 30),
+            Placement::Ranges(vec![range("b", 50, 30)])
+        );
         let whole = Placement::disk("a", 100);
-        assert_eq!(Placement::join([whole.part(0, 40), whole.part(40, 60)]), whole);
+        assert_eq!(
+            Placement::join([whole.part(0, 40), whole.part(40, 60)]),
+            whole
+        );
     }
 }

@@ -310,9 +310,7 @@ impl OpenMachine {
         for volume in map.volumes {
             let here = Locator::default().volume(volume.info.name.clone());
             // A volume system that could not go on has said why.
-            let told = gaps
-                .iter()
-                .any(|gap| gap.may_hide_packages && gap.at.volume == here.volume);
+            let told = volume.is_settled();
             if let Some(origin) = &volume.info.snapshot_of {
                 notes.push(format!(
                     "{}: a snapshot of {origin}, which is listed and not judged beside it",

@@ -18,8 +18,8 @@ use crate::change::{Changer, Decision, Done, Verified};
 use crate::report::{MachineResult, PointResult};
 use crate::work::{Work, contained, ends_the_run};
 use crate::{
-    Found, Inspection, Keys, Machine, MachineOptions, Observer, OpenMachine, Pipeline, RunRow, StageName,
-    Standard, StandardOptions, State, discover, host,
+    Found, Inspection, Keys, Machine, MachineOptions, Observer, OpenMachine, Pipeline, RunRow,
+    StageName, Standard, StandardOptions, State, discover, host,
 };
 
 /// What a run is told.

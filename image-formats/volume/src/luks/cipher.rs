@@ -37,9 +37,9 @@ macro_rules! each {
 impl Blocks {
     fn new(name: &str, key: &[u8]) -> Result<Self> {
         fn keyed<C: KeyInit>(name: &str, key: &[u8]) -> Result<Box<C>> {
-            C::new_from_slice(key).map(Box::new).map_err(|_| {
-                Error::corrupt(format!("{name} takes no key of {} bytes", key.len()))
-            })
+            C::new_from_slice(key)
+                .map(Box::new)
+                .map_err(|_| Error::corrupt(format!("{name} takes no key of {} bytes", key.len())))
         }
         Ok(match (name, key.len()) {
             ("aes", 16) => Self::Aes128(keyed(name, key)?),
@@ -111,7 +111,9 @@ impl SectorCipher {
         let name = parts.next().unwrap_or_default();
         let mode = parts.next().unwrap_or("cbc");
         // "cbc-plain if nothing is said" (dm-crypt.c, crypt_ctr_cipher_old).
-        let iv = parts.next().unwrap_or(if mode == "ecb" { "null" } else { "plain" });
+        let iv = parts
+            .next()
+            .unwrap_or(if mode == "ecb" { "null" } else { "plain" });
         let whole = key;
         let split = match mode {
             "xts" => key.len() / 2,
@@ -157,12 +159,11 @@ impl SectorCipher {
     /// Decrypts whole sectors of `size` bytes, the first of which has the number `first` in units of 512 bytes.
     pub(super) fn decrypt(&self, first: u64, size: usize, bytes: &mut [u8]) {
         let units = u64::try_from(size / 512).unwrap_or(1);
-        let numbers = (0..bytes.len().div_ceil(size))
-            .scan(first, |number, _| {
-                let this = *number;
-                *number = number.wrapping_add(units);
-                Some(this)
-            });
+        let numbers = (0..bytes.len().div_ceil(size)).scan(first, |number, _| {
+            let this = *number;
+            *number = number.wrapping_add(units);
+            Some(this)
+        });
         let mut ivs: Vec<u8> = numbers.flat_map(|number| self.plain_iv(number)).collect();
         if let Iv::Essiv(blocks) = &self.iv {
             blocks.encrypt(&mut ivs);

@@ -35,7 +35,9 @@ impl Hash {
             "whirlpool" => Self::Whirlpool,
             other => {
                 let other = dormouse_block::escape_terminal(other);
-                return Err(Error::unsupported(format!("the digest {other} is not known")));
+                return Err(Error::unsupported(format!(
+                    "the digest {other} is not known"
+                )));
             }
         })
     }

@@ -27,9 +27,8 @@ pub(super) fn read(source: &dyn Source) -> Result<Header> {
     let cipher = format!("{}-{}", text(&bytes, 8, 32)?, text(&bytes, 40, 32)?);
     let hash = Hash::parse(&text(&bytes, 72, 32)?)?;
     let key_len = usize::try_from(be_u32(&bytes, 108)?).unwrap_or(usize::MAX);
-    let sectors = |at: usize| -> Result<u64> {
-        Ok(u64::from(be_u32(&bytes, at)?).saturating_mul(512))
-    };
+    let sectors =
+        |at: usize| -> Result<u64> { Ok(u64::from(be_u32(&bytes, at)?).saturating_mul(512)) };
     let mut slots = Vec::new();
     for slot in 0..SLOTS {
         let at = FIRST_SLOT.saturating_add(slot.saturating_mul(SLOT_SIZE));

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use argon2::Algorithm;
 use base64ct::{Base64, Encoding};
-use dormouse_block::{Error, Result, Source, be_u16, be_u64, escape_terminal, read_vec_at, slice_at};
+use dormouse_block::{
+    Error, Result, Source, be_u16, be_u64, escape_terminal, read_vec_at, slice_at,
+};
 use serde::Deserialize;
 
 use super::hash::Hash;
@@ -131,16 +133,23 @@ pub(super) fn read(source: &dyn Source) -> Result<Header> {
         }
     }
     let (copy, note) = match (first, second) {
-        (Ok(first), Ok(second)) if second.sequence > first.sequence => {
-            (second, Some("the second copy of the LUKS header is newer".to_owned()))
-        }
+        (Ok(first), Ok(second)) if second.sequence > first.sequence => (
+            second,
+            Some("the second copy of the LUKS header is newer".to_owned()),
+        ),
         (Ok(first), Ok(_)) => (first, None),
         (Ok(first), Err(error)) => {
-            let note = format!("the second copy of the LUKS header is unusable: {}", error.with_causes());
+            let note = format!(
+                "the second copy of the LUKS header is unusable: {}",
+                error.with_causes()
+            );
             (first, Some(note))
         }
         (Err(error), Ok(second)) => {
-            let note = format!("the first copy of the LUKS header is unusable: {}", error.with_causes());
+            let note = format!(
+                "the first copy of the LUKS header is unusable: {}",
+                error.with_causes()
+            );
             (second, Some(note))
         }
         (Err(error), Err(_)) => return Err(error),
@@ -210,7 +219,11 @@ impl Copy {
 impl Metadata {
     /// Refuses what this version cannot read, by name.
     fn check(&self) -> Result<()> {
-        let most = self.keyslots.len().max(self.segments.len()).max(self.digests.len());
+        let most = self
+            .keyslots
+            .len()
+            .max(self.segments.len())
+            .max(self.digests.len());
         if most > MAX_OBJECTS {
             return Err(Error::limit(format!(
                 "{most} slots, segments or digests; {MAX_OBJECTS} are allowed"

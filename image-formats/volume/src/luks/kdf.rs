@@ -105,8 +105,7 @@ impl Kdf {
                 let wrong = |error: argon2::Error| {
                     Error::corrupt(format!("a key cannot be derived so: {error}"))
                 };
-                let params =
-                    Params::new(memory, iterations, lanes, Some(len)).map_err(wrong)?;
+                let params = Params::new(memory, iterations, lanes, Some(len)).map_err(wrong)?;
                 let mut blocks: Vec<Block> = Vec::new();
                 blocks
                     .try_reserve_exact(params.block_count())
@@ -158,7 +157,8 @@ mod tests {
             hash: Hash::Sha256,
             iterations: 1000,
         };
-        let passed = (0..100).take_while(|_| small.derive(b"key", b"salt", 32, &mut budget).is_ok());
+        let passed =
+            (0..100).take_while(|_| small.derive(b"key", b"salt", 32, &mut budget).is_ok());
         assert_eq!(passed.count(), 8);
     }
 }

@@ -75,15 +75,25 @@ fn open(
     budget: &mut Budget,
     found: &mut Found,
 ) -> Result<Volume> {
-    let encrypted = |why: String| Error::unsupported(format!("it is encrypted with {}, and {why}", header.version));
+    let encrypted = |why: String| {
+        Error::unsupported(format!(
+            "it is encrypted with {}, and {why}",
+            header.version
+        ))
+    };
     let key = match unlock(&*volume.source, &header, keys, budget)? {
         Some(key) => key,
         None if keys.is_empty() => return Err(encrypted("no key was given".to_owned())),
         None if keys.len() == 1 => {
-            return Err(encrypted("the key that was given does not open it".to_owned()));
+            return Err(encrypted(
+                "the key that was given does not open it".to_owned(),
+            ));
         }
         None => {
-            return Err(encrypted(format!("none of the {} keys opens it", keys.len())));
+            return Err(encrypted(format!(
+                "none of the {} keys opens it",
+                keys.len()
+            )));
         }
     };
     let parts = header
@@ -129,9 +139,9 @@ fn unlock(
     for passphrase in keys.candidates() {
         for slot in &header.slots {
             let opened = match slot {
-                Ok(slot) => slot.open(source, passphrase, budget).and_then(|key| {
-                    Ok(header.digest.tells(&key, budget)?.then_some(key))
-                }),
+                Ok(slot) => slot
+                    .open(source, passphrase, budget)
+                    .and_then(|key| Ok(header.digest.tells(&key, budget)?.then_some(key))),
                 Err(error) => Err(Error::new(error.kind(), error.with_causes())),
             };
             match opened {
@@ -149,7 +159,10 @@ fn unlock(
     match failure {
         Some(error) => Err(Error::new(
             error.kind(),
-            format!("it is encrypted with {}, and a key slot cannot be tried", header.version),
+            format!(
+                "it is encrypted with {}, and a key slot cannot be tried",
+                header.version
+            ),
         )
         .because(error)),
         None => {

@@ -58,8 +58,11 @@ impl Slot {
             )));
         }
         let size = self.key_len.saturating_mul(self.stripes);
-        let mut material =
-            Zeroizing::new(read_vec_at(source, self.offset, size.next_multiple_of(512))?);
+        let mut material = Zeroizing::new(read_vec_at(
+            source,
+            self.offset,
+            size.next_multiple_of(512),
+        )?);
         let key = self
             .kdf
             .derive(passphrase, &self.salt, self.cipher_key_len, budget)?;

@@ -32,7 +32,9 @@ impl Decrypted {
         first: u64,
     ) -> Result<Self> {
         if !sector.is_power_of_two() || !(512..=4096).contains(&sector) {
-            return Err(Error::corrupt(format!("sectors of {sector} bytes are impossible")));
+            return Err(Error::corrupt(format!(
+                "sectors of {sector} bytes are impossible"
+            )));
         }
         let len = below.len() & !sector.saturating_sub(1);
         Ok(Self {

@@ -64,13 +64,17 @@ impl Group {
     pub(super) fn read(text: &Section) -> Result<Self> {
         let mut sections = text.sections().iter();
         let (Some((name, group)), None) = (sections.next(), sections.next()) else {
-            return Err(Error::corrupt("the metadata text describes no volume group"));
+            return Err(Error::corrupt(
+                "the metadata text describes no volume group",
+            ));
         };
         valid(name)?;
         if let Ok(format) = group.text("format")
             && format != "lvm2"
         {
-            return Err(Error::unsupported(format!("a volume group of format {format}")));
+            return Err(Error::unsupported(format!(
+                "a volume group of format {format}"
+            )));
         }
         let extent = group
             .number("extent_size")?
@@ -78,14 +82,24 @@ impl Group {
             .filter(|extent| *extent > 0)
             .ok_or_else(|| Error::corrupt("its extents have no possible size"))?;
         let mut physical = BTreeMap::new();
-        for (name, section) in group.section("physical_volumes").iter().flat_map(|all| all.sections()) {
+        for (name, section) in group
+            .section("physical_volumes")
+            .iter()
+            .flat_map(|all| all.sections())
+        {
             physical.insert(name.clone(), PhysicalVolume::read(section)?);
         }
         let mut logical = BTreeMap::new();
-        for (name, section) in group.section("logical_volumes").iter().flat_map(|all| all.sections()) {
+        for (name, section) in group
+            .section("logical_volumes")
+            .iter()
+            .flat_map(|all| all.sections())
+        {
             valid(name)?;
             if logical.len() >= MAX_VOLUMES {
-                return Err(Error::limit(format!("more than {MAX_VOLUMES} logical volumes")));
+                return Err(Error::limit(format!(
+                    "more than {MAX_VOLUMES} logical volumes"
+                )));
             }
             logical.insert(name.clone(), LogicalVolume::read(section)?);
         }
@@ -108,16 +122,34 @@ impl Group {
             .filter(|segment| segment.kind == "snapshot")
     }
 
+    /// Whether `name` keeps the exceptions of a snapshot that is not being merged.
+    pub(super) fn is_snapshot(&self, name: &str) -> bool {
+        self.snapshots().any(|segment| {
+            segment
+                .section
+                .text("cow_store")
+                .is_ok_and(|store| store == name)
+        })
+    }
+
     /// Names that the group's segments use of physical volumes.
     pub(super) fn physical_ids(&self) -> BTreeSet<&str> {
-        self.physical.values().map(|volume| volume.id.as_str()).collect()
+        self.physical
+            .values()
+            .map(|volume| volume.id.as_str())
+            .collect()
     }
 }
 
 /// lvm2's own rule for names (`validate_name`).
 fn valid(name: &str) -> Result<()> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
-    if name.is_empty() || name.len() > 127 || !name.bytes().all(allowed) || name == "." || name == ".." {
+    if name.is_empty()
+        || name.len() > 127
+        || !name.bytes().all(allowed)
+        || name == "."
+        || name == ".."
+    {
         return Err(Error::corrupt("a volume has an impossible name"));
     }
     Ok(())
@@ -151,7 +183,9 @@ impl LogicalVolume {
                 .section(&name)
                 .ok_or_else(|| Error::corrupt(format!("{name} is missing")))?;
             if segment.number("start_extent")? != next {
-                return Err(Error::corrupt(format!("{name} does not follow the one before")));
+                return Err(Error::corrupt(format!(
+                    "{name} does not follow the one before"
+                )));
             }
             let extents = segment.number("extent_count")?;
             next = next
@@ -205,7 +239,9 @@ impl Segment {
             .iter()
             .map(|value| match value {
                 Value::Text(text) => Ok(text.as_str()),
-                _ => Err(Error::corrupt(format!("the list {name} holds more than names"))),
+                _ => Err(Error::corrupt(format!(
+                    "the list {name} holds more than names"
+                ))),
             })
             .collect()
     }

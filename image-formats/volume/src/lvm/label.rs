@@ -139,7 +139,9 @@ fn read_area(source: &dyn Source, start: u64, size: u64) -> Result<Option<(u64, 
     }
     let version = le_u32(&header, 20)?;
     if version != 1 {
-        return Err(Error::unsupported(format!("metadata areas of version {version}")));
+        return Err(Error::unsupported(format!(
+            "metadata areas of version {version}"
+        )));
     }
     if le_u64(&header, 24)? != start {
         return Err(Error::corrupt("the metadata area says it stands elsewhere"));
@@ -174,13 +176,7 @@ fn read_area(source: &dyn Source, start: u64, size: u64) -> Result<Option<(u64, 
 }
 
 /// `len` bytes from `offset` on in the area at `start`, whose ring goes on after its header.
-fn read_ring(
-    source: &dyn Source,
-    start: u64,
-    area: u64,
-    offset: u64,
-    len: u64,
-) -> Result<Vec<u8>> {
+fn read_ring(source: &dyn Source, start: u64, area: u64, offset: u64, len: u64) -> Result<Vec<u8>> {
     let beyond = || Error::corrupt("the metadata text lies outside of its area");
     let to_end = area.checked_sub(offset).ok_or_else(beyond)?;
     if offset < AREA_HEADER || len > area.saturating_sub(AREA_HEADER) {

@@ -53,7 +53,11 @@ fn in_step(opener: &Opener<'_>, segment: &Segment) -> Result<bool> {
     if bytes > MAX_BITS {
         return Err(Error::limit(format!("a mirror's log of {regions} regions")));
     }
-    let bits = read_vec_at(&*log as &dyn Source, BITS, usize::try_from(bytes).unwrap_or(0))?;
+    let bits = read_vec_at(
+        &*log as &dyn Source,
+        BITS,
+        usize::try_from(bytes).unwrap_or(0),
+    )?;
     Ok((0..regions).all(|region| {
         let byte = usize::try_from(region / 8).ok().and_then(|at| bits.get(at));
         byte.is_some_and(|byte| byte >> (region % 8) & 1 == 1)

@@ -112,7 +112,10 @@ fn groups(physical: &[Physical<'_>], found: &mut Found) -> BTreeMap<String, Grou
             // Another copy may be sound; without any, the physical volume is told of as one that nobody knows.
             found.notes.push(Note {
                 at: at.clone(),
-                what: format!("a copy of the metadata is unusable: {}", error.with_causes()),
+                what: format!(
+                    "a copy of the metadata is unusable: {}",
+                    error.with_causes()
+                ),
             });
         }
         let Some(group) = group else { continue };
@@ -177,14 +180,21 @@ fn activate(
     let first = first.info.name.clone();
     let opener = Opener::new(group, present);
     for (logical, volume) in &group.logical {
-        if !volume.visible || INNER.contains(&volume.kind()) {
+        // A snapshot's name is that of the hidden volume which keeps its exceptions.
+        let listed = volume.visible || group.is_snapshot(logical);
+        if !listed || INNER.contains(&volume.kind()) {
             continue;
         }
         let path = |logical: &str| format!("lvm/{name}/{logical}");
         match opener.open(logical) {
             Ok(opened) => {
-                let mut made =
-                    Volume::made("lvm", path(logical), parent, opened.source, opened.placement);
+                let mut made = Volume::made(
+                    "lvm",
+                    path(logical),
+                    parent,
+                    opened.source,
+                    opened.placement,
+                );
                 made.info.parent.clone_from(&first);
                 made.info.layout = Some(opened.layout);
                 made.info.snapshot_of = opened.snapshot_of.as_deref().map(path);

@@ -90,7 +90,9 @@ impl<'a> Opener<'a> {
         let origin = self.raw(origin)?;
         Ok(Opened {
             source: Arc::new(Snapshot::open(exceptions.source, origin.source)?),
-            placement: Placement::Bound("it is a snapshot, or one is being merged into it".to_owned()),
+            placement: Placement::Bound(
+                "it is a snapshot, or one is being merged into it".to_owned(),
+            ),
             layout: "snapshot".to_owned(),
             snapshot_of: of.map(str::to_owned),
         })
@@ -140,8 +142,11 @@ impl<'a> Opener<'a> {
             .segments
             .iter()
             .map(|segment| {
-                self.segment(segment)
-                    .map_err(|error| error.in_file(format!("the logical volume {name}")))
+                self.segment(segment).map_err(|error| match volume.visible {
+                    // It is what the whole failure is about.
+                    true => error,
+                    false => error.in_file(format!("the logical volume {name}")),
+                })
             })
             .collect::<Result<Vec<_>>>()?;
         let first = segments
@@ -266,7 +271,11 @@ impl<'a> Opener<'a> {
             .collect::<Result<Vec<_>>>()?;
         let chunk = sectors(segment, "stripe_size")?;
         let striped = Chunked::new(Layout::Striped, chunk, self.bytes(each)?, members)?;
-        Ok(bound("striped", Arc::new(striped), "it is striped over several areas"))
+        Ok(bound(
+            "striped",
+            Arc::new(striped),
+            "it is striped over several areas",
+        ))
     }
 
     fn thin(&self, segment: &Segment, size: u64) -> Result<Opened> {
@@ -283,7 +292,11 @@ impl<'a> Opener<'a> {
             Err(_) => None,
         };
         let volume = ThinVolume::open(pool, section.number("device_id")?, size, outside)?;
-        let mut opened = bound("thin", Arc::new(volume), "it shares the blocks of a thin pool");
+        let mut opened = bound(
+            "thin",
+            Arc::new(volume),
+            "it shares the blocks of a thin pool",
+        );
         opened.snapshot_of = section.text("origin").ok().map(str::to_owned);
         Ok(opened)
     }
@@ -302,7 +315,9 @@ impl<'a> Opener<'a> {
         let pool = Pool::open(metadata, data, sectors(segment, "chunk_size")?)
             .map_err(|error| error.in_file(format!("the thin pool {name}")))?;
         let pool = Arc::new(pool);
-        self.pools.borrow_mut().insert(name.to_owned(), pool.clone());
+        self.pools
+            .borrow_mut()
+            .insert(name.to_owned(), pool.clone());
         Ok(pool)
     }
 }

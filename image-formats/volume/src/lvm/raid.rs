@@ -96,7 +96,11 @@ pub(super) fn open(opener: &Opener<'_>, segment: &Segment) -> Result<Opened> {
         other => other,
     };
     let chunked = Chunked::new(layout, chunk, size, sound).map_err(lost)?;
-    Ok(bound(kind, Arc::new(chunked), "it is spread over RAID images"))
+    Ok(bound(
+        kind,
+        Arc::new(chunked),
+        "it is spread over RAID images",
+    ))
 }
 
 /// How its data is spread; `None` for plain mirrors. Copies are yet to be reckoned.

@@ -54,11 +54,15 @@ impl Snapshot {
         }
         let version = le_u32(&header, 8)?;
         if version != VERSION {
-            return Err(Error::unsupported(format!("snapshot stores of version {version}")));
+            return Err(Error::unsupported(format!(
+                "snapshot stores of version {version}"
+            )));
         }
         let chunk = u64::from(le_u32(&header, 12)?).saturating_mul(512);
         if !chunk.is_power_of_two() || chunk > MAX_CHUNK {
-            return Err(Error::corrupt(format!("chunks of {chunk} bytes are impossible")));
+            return Err(Error::corrupt(format!(
+                "chunks of {chunk} bytes are impossible"
+            )));
         }
         let exceptions = read_exceptions(&*store, chunk)?;
         Ok(Self {
@@ -88,7 +92,9 @@ fn read_exceptions(store: &dyn Source, chunk: u64) -> Result<BTreeMap<u64, u64>>
                 return Ok(exceptions);
             }
             if new >= chunks {
-                return Err(Error::corrupt("an exception lies beyond the snapshot's store"));
+                return Err(Error::corrupt(
+                    "an exception lies beyond the snapshot's store",
+                ));
             }
             exceptions.insert(old, new);
             if exceptions.len() > MAX_EXCEPTIONS {

@@ -153,7 +153,11 @@ impl Parser<'_> {
         let len = rest
             .iter()
             .position(|byte| {
-                byte.is_ascii_whitespace() || matches!(byte, 0 | b'=' | b'{' | b'}' | b'[' | b']' | b',' | b'"' | b'#')
+                byte.is_ascii_whitespace()
+                    || matches!(
+                        byte,
+                        0 | b'=' | b'{' | b'}' | b'[' | b']' | b',' | b'"' | b'#'
+                    )
             })
             .unwrap_or(rest.len());
         if len == 0 {
@@ -161,7 +165,8 @@ impl Parser<'_> {
         }
         self.at = self.at.saturating_add(len);
         let word = rest.get(..len).unwrap_or_default();
-        std::str::from_utf8(word).map_err(|_| Error::corrupt("a word of the metadata text is no text"))
+        std::str::from_utf8(word)
+            .map_err(|_| Error::corrupt("a word of the metadata text is no text"))
     }
 
     fn section(&mut self, depth: usize) -> Result<Section> {
@@ -257,7 +262,16 @@ mod tests {
 
     #[test]
     fn broken_texts_are_errors() {
-        for text in ["a {", "a", "a =", "a = [1", "a = \"x", "}", "a {} a {}", "a = [1 2]"] {
+        for text in [
+            "a {",
+            "a",
+            "a =",
+            "a = [1",
+            "a = \"x",
+            "}",
+            "a {} a {}",
+            "a = [1 2]",
+        ] {
             assert!(Section::parse(text.as_bytes()).is_err(), "{text}");
         }
         let deep = "a {".repeat(100);

@@ -56,8 +56,7 @@ impl<'a> Array<'a> {
                     .map(|member| member.volume)
                     .max_by_key(|volume| volume.depth)
                     .unwrap_or(first.volume);
-                let mut volume =
-                    Volume::made("md", name, parent, array.source, array.placement);
+                let mut volume = Volume::made("md", name, parent, array.source, array.placement);
                 volume.info.parent.clone_from(&first.volume.info.name);
                 volume.info.layout = Some(array.layout);
                 volume.info.device_names = self.device_names(&first.superblock);
@@ -297,7 +296,9 @@ fn whole_chunks(size: u64, chunk: u64) -> u64 {
 fn raid0(newest: &Superblock, members: &[&Member<'_>]) -> Result<Arc<dyn Source>> {
     let chunk = newest.chunk;
     if chunk == 0 || !chunk.is_multiple_of(512) {
-        return Err(Error::corrupt(format!("chunks of {chunk} bytes are impossible")));
+        return Err(Error::corrupt(format!(
+            "chunks of {chunk} bytes are impossible"
+        )));
     }
     let sizes: Vec<u64> = members
         .iter()
@@ -339,7 +340,12 @@ fn raid0(newest: &Superblock, members: &[&Member<'_>]) -> Result<Arc<dyn Source>
         }
         let chunks = usize::try_from(depth.checked_div(chunk).unwrap_or(0)).unwrap_or(usize::MAX);
         chunks_before = chunks_before.wrapping_add(chunks.wrapping_mul(width));
-        zones.push(Arc::new(Chunked::new(Layout::Striped, chunk, depth, stripes)?));
+        zones.push(Arc::new(Chunked::new(
+            Layout::Striped,
+            chunk,
+            depth,
+            stripes,
+        )?));
         start = end;
     }
     join(zones)

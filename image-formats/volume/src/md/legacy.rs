@@ -93,7 +93,9 @@ fn parse(words: &Words, at: u64, size: u64) -> Result<Superblock> {
         }
     }
     if fold(sum) != words.at(38)? {
-        return Err(Error::corrupt("the checksum of the RAID superblock is wrong"));
+        return Err(Error::corrupt(
+            "the checksum of the RAID superblock is wrong",
+        ));
     }
     let minor = words.at(2)?;
     let level = i32::from_ne_bytes(words.at(7)?.to_ne_bytes());

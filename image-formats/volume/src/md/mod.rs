@@ -48,7 +48,8 @@ impl VolumeSystem for Md {
             {
                 found.claimed.push(position);
                 found.volumes.push(volume.settled());
-                let error = Error::unsupported(format!("it is a member of {what}, which is not read"));
+                let error =
+                    Error::unsupported(format!("it is a member of {what}, which is not read"));
                 found.gaps.push(Gap::from_error(&error, &volume.locator()));
             }
         }
@@ -58,7 +59,9 @@ impl VolumeSystem for Md {
             *names.entry(name).or_insert(0_u32) += 1;
         }
         for (set, members) in arrays {
-            found.claimed.extend(members.iter().map(|member| member.position));
+            found
+                .claimed
+                .extend(members.iter().map(|member| member.position));
             let wanted = members.first().map(|member| member.superblock.name.clone());
             let unique = names.get(&wanted).is_some_and(|count| *count == 1);
             let name = match wanted {

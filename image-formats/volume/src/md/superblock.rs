@@ -123,7 +123,9 @@ fn parse(source: &dyn Source, at: u64, version: &'static str, head: &[u8]) -> Re
     let roles_len = usize::try_from(count).unwrap_or(0).saturating_mul(2);
     let bytes = read_vec_at(source, at, FIXED.saturating_add(roles_len))?;
     if checksum(&bytes)? != le_u32(&bytes, 216)? {
-        return Err(Error::corrupt("the checksum of the RAID superblock is wrong"));
+        return Err(Error::corrupt(
+            "the checksum of the RAID superblock is wrong",
+        ));
     }
     let features = le_u32(head, 8)?;
     let level = i32::from_le_bytes(array_at(head, 72)?);

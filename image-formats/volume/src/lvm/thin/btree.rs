@@ -98,7 +98,9 @@ impl Btree {
             }
             way.push((self.node(child)?, None));
         }
-        Err(Error::corrupt("a tree of the thin pool has too many empty nodes"))
+        Err(Error::corrupt(
+            "a tree of the thin pool has too many empty nodes",
+        ))
     }
 
     fn node(&self, block: u64) -> Result<Arc<Node>> {
@@ -158,7 +160,9 @@ impl Btree {
 impl Node {
     /// The last entry whose key is not after `key`.
     fn at_or_before(&self, key: u64) -> Option<usize> {
-        self.keys.partition_point(|known| *known <= key).checked_sub(1)
+        self.keys
+            .partition_point(|known| *known <= key)
+            .checked_sub(1)
     }
 }
 

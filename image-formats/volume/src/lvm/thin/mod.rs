@@ -94,7 +94,9 @@ impl ThinVolume {
             buf.fill(0);
             return Ok(());
         };
-        let at = number.saturating_mul(self.pool.block).saturating_add(within);
+        let at = number
+            .saturating_mul(self.pool.block)
+            .saturating_add(within);
         let (there, beyond) = split_at(buf, outside.len().saturating_sub(at));
         if !there.is_empty() {
             outside.read_exact_at(at, there)?;

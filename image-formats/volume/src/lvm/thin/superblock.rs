@@ -29,11 +29,15 @@ impl Superblock {
             return Err(Error::corrupt("the thin pool's metadata have no signature"));
         }
         if checksum(&bytes, SALT) != le_u32(&bytes, 0)? || le_u64(&bytes, 8)? != 0 {
-            return Err(Error::corrupt("the checksum of the thin pool's superblock is wrong"));
+            return Err(Error::corrupt(
+                "the checksum of the thin pool's superblock is wrong",
+            ));
         }
         let version = le_u32(&bytes, 40)?;
         if !VERSIONS.contains(&version) {
-            return Err(Error::unsupported(format!("thin pools of version {version}")));
+            return Err(Error::unsupported(format!(
+                "thin pools of version {version}"
+            )));
         }
         let features = le_u32(&bytes, 360)?;
         if features != 0 {
@@ -43,7 +47,9 @@ impl Superblock {
         }
         let block = u64::from(le_u32(&bytes, 336)?).saturating_mul(512);
         if !block.is_multiple_of(MIN_BLOCK) || !(MIN_BLOCK..=MAX_BLOCK).contains(&block) {
-            return Err(Error::corrupt(format!("blocks of {block} bytes are impossible")));
+            return Err(Error::corrupt(format!(
+                "blocks of {block} bytes are impossible"
+            )));
         }
         Ok(Self {
             mappings: le_u64(&bytes, 320)?,
