@@ -146,8 +146,16 @@ fn draw(document: &Document) -> String {
                     (None, None) if volume.volume.blank => "blank".to_owned(),
                     (None, None) => "unknown".to_owned(),
                 };
+                let layout = volume.volume.layout.as_ref();
+                let layout = layout
+                    .map(|layout| format!(" ({layout})"))
+                    .unwrap_or_default();
+                let origin = volume.volume.snapshot_of.as_ref();
+                let origin = origin
+                    .map(|origin| format!(", a snapshot of {origin}"))
+                    .unwrap_or_default();
                 out.push(format!(
-                    "    volume {} {} {holds}",
+                    "    volume {} {}{layout} {holds}{origin}",
                     volume.volume.name,
                     bytes(volume.volume.size)
                 ));

@@ -188,6 +188,12 @@ impl Volume {
         }
     }
 
+    /// Whether a volume system has said, by a gap or a note, why it goes no further.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// The same, at which no volume system looks again.
     pub(crate) fn settled(&self) -> Self {
         Self {

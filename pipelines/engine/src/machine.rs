@@ -330,9 +330,7 @@ impl OpenMachine {
         for (volume, found) in map.volumes.into_iter().zip(open_all(&sources)) {
             let here = Locator::default().volume(volume.info.name.clone());
             // A volume system that could not go on has said why.
-            let told = gaps
-                .iter()
-                .any(|gap| gap.may_hide_packages && gap.at.volume == here.volume);
+            let told = volume.is_settled();
             if let Some(origin) = &volume.info.snapshot_of {
                 notes.push(format!(
                     "{}: a snapshot of {origin}, which is listed and not judged beside it",

@@ -122,6 +122,16 @@ impl Group {
             .filter(|segment| segment.kind == "snapshot")
     }
 
+    /// Whether `name` keeps the exceptions of a snapshot that is not being merged.
+    pub(super) fn is_snapshot(&self, name: &str) -> bool {
+        self.snapshots().any(|segment| {
+            segment
+                .section
+                .text("cow_store")
+                .is_ok_and(|store| store == name)
+        })
+    }
+
     /// Names that the group's segments use of physical volumes.
     pub(super) fn physical_ids(&self) -> BTreeSet<&str> {
         self.physical

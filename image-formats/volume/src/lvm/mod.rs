@@ -180,7 +180,9 @@ fn activate(
     let first = first.info.name.clone();
     let opener = Opener::new(group, present);
     for (logical, volume) in &group.logical {
-        if !volume.visible || INNER.contains(&volume.kind()) {
+        // A snapshot's name is that of the hidden volume which keeps its exceptions.
+        let listed = volume.visible || group.is_snapshot(logical);
+        if !listed || INNER.contains(&volume.kind()) {
             continue;
         }
         let path = |logical: &str| format!("lvm/{name}/{logical}");

@@ -142,8 +142,11 @@ impl<'a> Opener<'a> {
             .segments
             .iter()
             .map(|segment| {
-                self.segment(segment)
-                    .map_err(|error| error.in_file(format!("the logical volume {name}")))
+                self.segment(segment).map_err(|error| match volume.visible {
+                    // It is what the whole failure is about.
+                    true => error,
+                    false => error.in_file(format!("the logical volume {name}")),
+                })
             })
             .collect::<Result<Vec<_>>>()?;
         let first = segments

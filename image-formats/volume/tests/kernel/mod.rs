@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use dormouse_block::{HostFile, Source, digest_of};
+use dormouse_block::{HostFile, Result, Source, digest_of};
 use dormouse_volume::{DiskInput, Keys, VolumeMap, volumes_with_keys};
 
 /// What goes before every script. `load MODULE...` loads modules, `sum NAME FILE` says a digest, `fill FILE SEED` fills
@@ -30,8 +30,10 @@ mount -t tmpfs tmp /run; mount -t tmpfs tmp /tmp
 mkdir -p /tmp/lvm /tmp/modules/lib /run/lvm /run/lock /run/cryptsetup /run/mdadm /tmp/out
 ln -s /usr/lib/uml/modules /tmp/modules/lib/modules
 mount -t hostfs none /tmp/out -o @OUT@
+mkdir /run/disks
+for d in /sys/block/ubd*; do mknod /run/disks/${d##*/} b $(tr : ' ' < $d/dev); done
 cat > /tmp/lvm/lvm.conf <<'EOF'
-devices { dir = "/dev" scan = [ "/dev" ] obtain_device_list_from_udev = 0 use_devicesfile = 0 md_component_detection = 0
+devices { dir = "/dev" scan = [ "/run/disks" ] obtain_device_list_from_udev = 0 use_devicesfile = 0 md_component_detection = 0
   write_cache_state = 0 multipath_component_detection = 0 types = [ "ubd", 16 ] }
 activation { udev_sync = 0 udev_rules = 0 verify_udev_operations = 0 monitoring = 0 }
 backup { backup = 0 archive = 0 }
@@ -39,8 +41,8 @@ global { locking_dir = "/run/lock/lvm" use_lvmpolld = 0 event_activation = 0 }
 EOF
 load() { for m in "$@"; do modprobe -d /tmp/modules "$m" || echo "no module $m"; done; }
 sum() { echo "SUM $1 $(sha256sum < "$2" | cut -d' ' -f1)"; }
-fill() { openssl enc -aes-128-ctr -pass "pass:$2" -nosalt -pbkdf2 -iter 1 -in /dev/zero 2>/dev/null | dd of="$1" bs=64k iflag=fullblock count="${3:-100000}" seek="${4:-0}" conv=notrunc status=none 2>/dev/null; }
-trap 'sync; echo FINISHED $?; poweroff -f 2>/dev/null' EXIT
+fill() { openssl enc -aes-128-ctr -pass "pass:$2" -nosalt -pbkdf2 -iter 1 -in /dev/zero 2>/dev/null | dd of="$1" bs=64k iflag=fullblock conv=notrunc status=none 2>/dev/null || :; }
+trap 'status=$?; sync; echo FINISHED $status; poweroff -f 2>/dev/null' EXIT
 set -e
 "#;
 
@@ -142,4 +144,37 @@ pub fn sums(map: &VolumeMap) -> Sums {
             (volume.info.name.clone(), sum)
         })
         .collect()
+}
+
+/// Bytes with some of them changed.
+pub struct Patched {
+    below: Arc<dyn Source>,
+    patches: Vec<(u64, Vec<u8>)>,
+}
+
+impl Patched {
+    pub fn new(below: Arc<dyn Source>, patches: Vec<(u64, Vec<u8>)>) -> Arc<dyn Source> {
+        Arc::new(Self { below, patches })
+    }
+}
+
+impl Source for Patched {
+    fn len(&self) -> u64 {
+        self.below.len()
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.below.read_exact_at(offset, buf)?;
+        for (start, bytes) in &self.patches {
+            for (byte, at) in bytes.iter().zip(*start..) {
+                let place = at
+                    .checked_sub(offset)
+                    .and_then(|place| usize::try_from(place).ok());
+                if let Some(slot) = place.and_then(|place| buf.get_mut(place)) {
+                    *slot = *byte;
+                }
+            }
+        }
+        Ok(())
+    }
 }
