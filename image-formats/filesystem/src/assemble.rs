@@ -25,7 +25,7 @@ pub struct OpenVolume {
     pub partition_uuid: Option<String>,
     /// The partition's own label, if it has one.
     pub partition_label: Option<String>,
-    /// Device files by which the guest knows it, such as `/dev/mapper/vg-root`.
+    /// Device files by which the guest is known to know it, such as `/dev/mapper/vg-root` or `/dev/vda2`.
     pub device_names: Vec<String>,
     /// The volume whose earlier state it keeps, when it is a snapshot.
     pub snapshot_of: Option<String>,
@@ -248,6 +248,15 @@ fn names(volume: &OpenVolume, device: &str) -> bool {
         volume.partition_label.as_deref() == Some(unquoted(label).as_str())
     } else if let Some(uuid) = device.strip_prefix("/dev/disk/by-uuid/") {
         same(info.uuid.as_ref(), uuid)
+    } else if volume.device_names.iter().any(|name| name == device) {
+        true
+    } else if volume
+        .device_names
+        .iter()
+        .any(|name| kernel_name(name).is_some())
+    {
+        // The kernel's name of its disk is known, and is another.
+        false
     } else {
         kernel_name(device).is_some_and(|(disk, partition)| {
             let number = |name: &str, prefix: fn(char) -> bool| -> Option<u32> {
@@ -370,6 +379,28 @@ mod tests {
             // Alone it is all there is.
             assert_eq!(assemble(&[snapshot, usr.clone()]).unwrap().guests.len(), 1);
         }
+    }
+
+    #[test]
+    fn known_device_names_are_stronger_than_the_order_of_disks() {
+        let mut root = MemoryTree::new();
+        root.file("/etc/fstab", b"/dev/sda1 /var ext4 defaults 0 2\n")
+            .file("/etc/os-release", b"ID=debian\n")
+            .directory("/var");
+        let mut var = MemoryTree::new();
+        var.file("/lib/dpkg/status", b"");
+        let named = |name: &str, device: &str, tree| OpenVolume {
+            device_names: vec![device.into()],
+            ..volume(name, tree)
+        };
+        // On the first disk by number, which the kernel calls vda.
+        let systems = assemble(&[
+            named("disk0/gpt1", "/dev/vda1", root),
+            named("disk1/gpt1", "/dev/sda1", var),
+        ])
+        .unwrap();
+        assert!(systems.gaps.is_empty(), "{:?}", systems.gaps);
+        assert_eq!(systems.guests[0].mounts()[1].volume, "disk1/gpt1");
     }
 
     #[test]

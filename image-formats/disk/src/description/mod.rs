@@ -20,6 +20,8 @@ mod virtualbox;
 mod vmware;
 mod xml;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -74,6 +76,7 @@ struct Described<'a> {
     source: Arc<dyn Source>,
     path: &'a Path,
     gate: &'a dyn Gate,
+    companions: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl Described<'_> {
@@ -104,7 +107,9 @@ impl Described<'_> {
             role: Role::Description,
             path: &path,
         })?;
-        HostFile::open(&path).map(|file| Some(Arc::new(file)))
+        let file = HostFile::open(&path)?;
+        self.companions.borrow_mut().insert(path);
+        Ok(Some(Arc::new(file)))
     }
 
     /// The names that the description's own file goes by without its ending.
@@ -151,6 +156,9 @@ pub struct MachineDescription {
     /// What is odd, or was not looked at and hides nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Files of the host that belong to the description and were found beside it.
+    #[serde(skip)]
+    pub companions: Vec<PathBuf>,
 }
 
 /// A disk of a described machine.
@@ -260,10 +268,16 @@ pub fn describe_source(
     let Some(kind) = KINDS.iter().find(|kind| kind.probe(&head)) else {
         return Ok(None);
     };
-    let file = Described { source, path, gate };
+    let file = Described {
+        source,
+        path,
+        gate,
+        companions: RefCell::default(),
+    };
     let mut read = kind
         .read(&file)
         .map_err(|error| error.in_file(path.display()))?;
+    read.companions = file.companions.into_inner().into_iter().collect();
     read.kind = kind.name().to_owned();
     read.name = dormouse_block::escape_terminal(&read.name).into_owned();
     Ok(Some(read))
