@@ -41,6 +41,7 @@ mod repositories;
 pub mod rpm;
 mod sqlite;
 mod state;
+pub mod windows;
 
 pub use cataloger::{CATALOGERS, Cataloger, Catalogue};
 pub use family::{Family, Reach};

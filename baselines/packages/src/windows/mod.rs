@@ -1,0 +1,3 @@
+//! Windows: its registry, and what is installed by what the registry says.
+
+pub mod regf;
