@@ -10,6 +10,7 @@
     reason = "a test may panic, write files and run its oracles"
 )]
 
+mod guests;
 mod hives;
 mod hostile;
 mod oracle;
