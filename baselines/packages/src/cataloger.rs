@@ -5,18 +5,78 @@ use std::collections::{BTreeMap, BTreeSet};
 use dormouse_block::{Error, Gap, GuestPath, Locator, Result};
 use dormouse_filesystem::{Follow, Guest, NodeKind};
 
-use crate::{Family, OsRelease, Package, apk, dpkg, pacman, rpm};
+use crate::{Family, OsRelease, Package, apk, dpkg, flatpak, language, pacman, rpm, snap, windows};
 
 /// Reads one family's database.
 pub trait Cataloger: Sync {
     /// The family.
     fn family(&self) -> Family;
 
+    /// What looking costs.
+    fn cost(&self) -> Cost {
+        Cost::Lookup
+    }
+
     /// What the guest's database holds; `None` when the guest has none of this family.
     ///
     /// # Errors
     /// The filesystem's. What could not be read for other reasons stands in the catalogue's gaps.
     fn catalogue(&self, guest: &Guest, os: Option<&OsRelease>) -> Result<Option<Catalogue>>;
+}
+
+/// What looking for a family's packages costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// A few files whose names are known: done unless others are chosen.
+    Lookup,
+    /// A walk over all of the guest's folders: done when it is asked for.
+    Walk,
+}
+
+/// Which families are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection(BTreeSet<Family>);
+
+impl Default for Selection {
+    /// Those that need a look at known files.
+    fn default() -> Self {
+        let cheap = CATALOGERS.iter().filter(|one| one.cost() == Cost::Lookup);
+        Self(cheap.map(|one| one.family()).collect())
+    }
+}
+
+impl Selection {
+    /// The families of a list of their names, of `default` and of `all`.
+    ///
+    /// # Errors
+    /// The name that is none.
+    pub fn parse<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<Self, String> {
+        let mut chosen = BTreeSet::new();
+        for name in names {
+            match name.as_ref() {
+                "default" => chosen.extend(Self::default().0),
+                "all" => chosen.extend(CATALOGERS.iter().map(|one| one.family())),
+                name => match CATALOGERS.iter().find(|one| one.family().as_str() == name) {
+                    Some(one) => {
+                        chosen.insert(one.family());
+                    }
+                    None => return Err(name.to_owned()),
+                },
+            }
+        }
+        Ok(Self(chosen))
+    }
+
+    /// Whether this family is looked for.
+    #[must_use]
+    pub fn has(&self, family: Family) -> bool {
+        self.0.contains(&family)
+    }
+
+    /// The families looked for.
+    pub fn families(&self) -> impl Iterator<Item = Family> {
+        self.0.iter().copied()
+    }
 }
 
 /// What one database holds.
@@ -33,12 +93,31 @@ pub struct Catalogue {
 }
 
 /// One line for each family, in the order in which a guest is asked.
-pub static CATALOGERS: &[&dyn Cataloger] = &[&dpkg::Dpkg, &rpm::Rpm, &apk::Apk, &pacman::Pacman];
+pub static CATALOGERS: &[&dyn Cataloger] = &[
+    &dpkg::Dpkg,
+    &rpm::Rpm,
+    &apk::Apk,
+    &pacman::Pacman,
+    &windows::Components,
+    &windows::Applications,
+    &snap::Snaps,
+    &flatpak::Flatpaks,
+    &language::Python,
+    &language::Npm,
+    &language::Gems,
+    &language::Go,
+    &language::Crates,
+];
 
 /// What could not be read of one database that is named record by record; one with more is broken as a whole.
 const MAX_GAPS: usize = 100;
 
 impl Catalogue {
+    /// Nothing where nothing was found, and nothing was in the way of finding it.
+    pub(crate) fn of_something(self) -> Option<Self> {
+        (!self.packages.is_empty() || !self.gaps.is_empty()).then_some(self)
+    }
+
     /// Notes what could not be read at `path`: it may hide packages.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{OsRelease, apk, dpkg, pacman, rpm};
+use crate::{OsRelease, apk, dpkg, language, pacman, rpm, snap, windows};
 
 /// A kind of package database, and with it a version order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,6 +19,24 @@ pub enum Family {
     Apk,
     /// Arch Linux and its derivatives.
     Pacman,
+    /// Windows' own component packages and hotfixes.
+    Windows,
+    /// Applications that Windows can uninstall.
+    WindowsApplication,
+    /// Snaps, by revision.
+    Snap,
+    /// Flatpaks, by branch.
+    Flatpak,
+    /// Python's packages.
+    Python,
+    /// Node's packages.
+    Npm,
+    /// Ruby's gems.
+    Gem,
+    /// Modules in programs written in Go.
+    Go,
+    /// Crates in programs written in Rust.
+    Cargo,
 }
 
 /// What a family's packages make up.
@@ -58,6 +76,15 @@ static FAMILIES: &[Row] = &[
     Row { family: Family::Rpm, name: "rpm", purl_type: "rpm", letters: Letters::AsWritten, reach: Reach::System, systems: &["fedora", "rhel", "centos", "almalinux", "rocky", "ol", "amzn", "suse", "opensuse", "sles", "azurelinux", "mariner", "photon", "openEuler", "mageia"], compare: rpm::compare },
     Row { family: Family::Apk, name: "apk", purl_type: "apk", letters: Letters::Small, reach: Reach::System, systems: &["alpine", "wolfi", "chainguard", "postmarketos"], compare: apk::compare },
     Row { family: Family::Pacman, name: "pacman", purl_type: "alpm", letters: Letters::Small, reach: Reach::System, systems: &["arch", "archarm", "manjaro"], compare: pacman::compare },
+    Row { family: Family::Windows, name: "windows", purl_type: "generic", letters: Letters::AsWritten, reach: Reach::System, systems: &["windows"], compare: windows::compare },
+    Row { family: Family::WindowsApplication, name: "windows-application", purl_type: "generic", letters: Letters::AsWritten, reach: Reach::Beside, systems: &[], compare: windows::compare },
+    Row { family: Family::Snap, name: "snap", purl_type: "generic", letters: Letters::AsWritten, reach: Reach::Beside, systems: &[], compare: snap::compare },
+    Row { family: Family::Flatpak, name: "flatpak", purl_type: "generic", letters: Letters::AsWritten, reach: Reach::Beside, systems: &[], compare: windows::compare },
+    Row { family: Family::Python, name: "python", purl_type: "pypi", letters: Letters::Small, reach: Reach::Beside, systems: &[], compare: language::compare_python },
+    Row { family: Family::Npm, name: "npm", purl_type: "npm", letters: Letters::Small, reach: Reach::Beside, systems: &[], compare: language::compare_semver },
+    Row { family: Family::Gem, name: "gem", purl_type: "gem", letters: Letters::AsWritten, reach: Reach::Beside, systems: &[], compare: language::compare_gem },
+    Row { family: Family::Go, name: "go", purl_type: "golang", letters: Letters::Small, reach: Reach::Beside, systems: &[], compare: language::compare_semver },
+    Row { family: Family::Cargo, name: "cargo", purl_type: "cargo", letters: Letters::AsWritten, reach: Reach::Beside, systems: &[], compare: language::compare_semver },
 ];
 
 impl Family {
@@ -127,6 +154,7 @@ mod tests {
             (Family::Rpm, "rpm", "rpm"),
             (Family::Apk, "apk", "apk"),
             (Family::Pacman, "pacman", "alpm"),
+            (Family::Windows, "windows", "generic"),
         ] {
             assert_eq!(family.as_str(), name);
             assert_eq!(family.purl_type(), purl_type);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dormouse_block::{Error, GuestPath, Locator, Result};
+use dormouse_block::{Error, GuestPath, Locator, Result, Source};
 use dormouse_filesystem::{Follow, Guest, NodeId, NodeKind, Tree};
 
 /// Bytes read at once: what follows is wanted next more often than not.
@@ -97,6 +97,43 @@ impl GuestFile {
                 return Err(Error::corrupt("the file ends before its size").at_offset(from));
             }
             filled = filled.saturating_add(n);
+        }
+        Ok(())
+    }
+}
+
+/// A file whose parts are wanted in no order.
+pub(crate) struct Scattered {
+    tree: Arc<dyn Tree>,
+    node: NodeId,
+    len: u64,
+}
+
+impl From<GuestFile> for Scattered {
+    fn from(file: GuestFile) -> Self {
+        Self {
+            tree: file.tree,
+            node: file.node,
+            len: file.len,
+        }
+    }
+}
+
+impl Source for Scattered {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, offset: u64, mut buf: &mut [u8]) -> Result<()> {
+        let mut at = offset;
+        while !buf.is_empty() {
+            let n = self.tree.read_at(self.node, at, buf)?;
+            if n == 0 {
+                return Err(Error::corrupt("the file ends before its size").at_offset(at));
+            }
+            let (_, rest) = buf.split_at_mut_checked(n).unwrap_or((&mut [], &mut []));
+            buf = rest;
+            at = at.saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
         }
         Ok(())
     }

@@ -3,20 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dormouse_block::{Error, ErrorKind, Gap, GuestPath, Locator};
-use dormouse_filesystem::{Follow, Guest};
+use dormouse_filesystem::Guest;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::cataloger::CATALOGERS;
+use crate::cataloger::{CATALOGERS, Cost, Selection};
 use crate::kernel::{DefaultKernel, Kernels};
+use crate::language::note_owners;
 use crate::repositories::{Configured, ConfiguredRepository};
-use crate::{Catalogue, Family, OsRelease, Package, Reach};
-
-/// Files that show a package database which this version does not read.
-static UNREAD: &[(&str, &[&str])] = &[
-    ("snap", &["/var/lib/snapd/state.json"]),
-    ("flatpak", &["/var/lib/flatpak/repo"]),
-];
+use crate::{Catalogue, Family, OsRelease, Package, Reach, windows};
 
 /// The installed packages of one restore point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +56,9 @@ pub struct Coverage {
     pub files: Vec<FileRead>,
     /// Packages whose files are there: unpacked or further.
     pub present: usize,
+    /// The families that were looked for.
+    #[serde(default)]
+    pub families: BTreeSet<Family>,
 }
 
 /// One file of a package database.
@@ -153,9 +151,19 @@ impl Inventory {
 /// A guest without a package database that this version reads, or with an empty one, has a gap that says so.
 #[must_use]
 pub fn take(guest: &Guest, at: &Locator) -> Inventory {
+    take_of(guest, at, &Selection::default())
+}
+
+/// Takes the inventory of the chosen families alone, as [`take`] does. Those left out that [`take`] would look for are gaps.
+#[must_use]
+pub fn take_of(guest: &Guest, at: &Locator, selection: &Selection) -> Inventory {
     let mut inventory = Inventory::empty(at);
     match OsRelease::read(guest) {
-        Ok(os) => inventory.os = os,
+        Ok(Some(os)) => inventory.os = Some(os),
+        Ok(None) => match windows::identity(guest) {
+            Ok(os) => inventory.os = os,
+            Err(error) => inventory.gap(&error),
+        },
         Err(error) => inventory.gap(&error),
     }
     if inventory.os.is_none() && inventory.gaps.is_empty() {
@@ -168,6 +176,12 @@ pub fn take(guest: &Guest, at: &Locator) -> Inventory {
     }
     let mut found = Found::default();
     for cataloger in CATALOGERS {
+        if !selection.has(cataloger.family()) {
+            if cataloger.cost() == Cost::Lookup {
+                found.left_out.push(cataloger.family());
+            }
+            continue;
+        }
         match cataloger.catalogue(guest, inventory.os.as_ref()) {
             Ok(Some(catalogue)) => found.take(cataloger.family(), catalogue, &mut inventory),
             Ok(None) => {}
@@ -178,7 +192,15 @@ pub fn take(guest: &Guest, at: &Locator) -> Inventory {
         }
     }
     found.settle(&mut inventory);
-    note_unread(guest, &mut inventory);
+    if let Err(error) = note_owners(guest, &mut inventory.packages) {
+        // That says whose files they are, not which there are.
+        let gap = Gap::from_error(&error, at);
+        inventory.gaps.insert(Gap {
+            may_hide_packages: false,
+            ..gap
+        });
+    }
+    inventory.coverage.families = selection.families().collect();
     note_setup(guest, &mut inventory);
     inventory.settle();
     inventory
@@ -187,6 +209,8 @@ pub fn take(guest: &Guest, at: &Locator) -> Inventory {
 /// The databases that a guest has.
 #[derive(Default)]
 struct Found {
+    /// Families that are looked for unless others are chosen, and were not.
+    left_out: Vec<Family>,
     databases: BTreeSet<Family>,
     /// For each family of systems that was read: its packages that are present, and its architectures.
     systems: BTreeMap<Family, (usize, Vec<String>)>,
@@ -242,7 +266,11 @@ impl Found {
             let why = format!("no {family} database, which the packages of {id} are in");
             inventory.gap(&Error::corrupt(why));
         }
-        if !any {
+        for family in &self.left_out {
+            let why = format!("packages of {family} were not asked for");
+            inventory.gap(&Error::denied(why));
+        }
+        if !any && self.left_out.is_empty() {
             inventory.gap(&Error::unsupported(
                 "no package database that this version reads",
             ));
@@ -250,29 +278,6 @@ impl Found {
             inventory.gap(&Error::corrupt(
                 "the package database holds no installed package",
             ));
-        }
-    }
-}
-
-fn note_unread(guest: &Guest, inventory: &mut Inventory) {
-    for (family, paths) in UNREAD {
-        for path in *paths {
-            let Ok(path) = GuestPath::new(path) else {
-                continue;
-            };
-            match guest.metadata(&path, Follow::Links) {
-                Ok(None) => {}
-                Ok(Some(_)) => {
-                    let what = format!("packages of the {family} database are not read");
-                    inventory
-                        .gap(&Error::unsupported(what).located(&Locator::default().path(path)));
-                    break;
-                }
-                Err(error) => {
-                    inventory.gap(&error);
-                    break;
-                }
-            }
         }
     }
 }

@@ -52,6 +52,9 @@ pub struct Package {
     /// The file or folder that it was found in, where its family has one for each package wherever it likes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<GuestPath>,
+    /// The system's package whose file that is, where the system's own database says so: both are the same software.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owned_by: Option<String>,
     /// Its package URL.
     pub purl: String,
 }
@@ -103,6 +106,7 @@ impl Package {
             signing_key: None,
             size: None,
             location: None,
+            owned_by: None,
             purl: purl.to_string(),
         }
     }

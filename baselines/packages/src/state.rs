@@ -15,6 +15,8 @@ pub enum State {
     NotInstalled,
     /// Only its configuration files are there.
     ConfigFiles,
+    /// Another version has taken its place, and it is kept to go back to, as Windows' component packages are.
+    Superseded,
     /// Unpacking was begun and not finished; some of its files may be another version's.
     HalfInstalled,
     /// Its files are there; it is not configured.
@@ -33,9 +35,10 @@ pub enum State {
 
 impl State {
     /// Every state, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NotInstalled,
         Self::ConfigFiles,
+        Self::Superseded,
         Self::HalfInstalled,
         Self::Unpacked,
         Self::HalfConfigured,
@@ -51,6 +54,7 @@ impl State {
         match self {
             Self::NotInstalled => "not-installed",
             Self::ConfigFiles => "config-files",
+            Self::Superseded => "superseded",
             Self::HalfInstalled => "half-installed",
             Self::Unpacked => "unpacked",
             Self::HalfConfigured => "half-configured",
