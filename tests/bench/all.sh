@@ -12,6 +12,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 "$here/inventory.sh" "$1" "$scratch" >"$scratch/inventory"
 "$here/patch.sh" "$1" "$scratch" >"$scratch/patch"
+"$here/virt.sh" "$1" >"$scratch/virt"
 "$here/many.sh" "$1" "${DORMOUSE_BENCH_MACHINES:-100}" >"$scratch/many"
 value() { sed -n "s/^$2=//p" "$scratch/$1" | tail -1; }
 {
@@ -50,10 +51,11 @@ END
     { value[$1] = $2 }
     END {
       printf "| seconds, dpkg | %.2f | %.2f | %.3f | 0.15 |\n", value["dpkg_seconds"], value["dormouse_seconds"], value["ratio"]
+      printf "| seconds, virt-customize (one run) | %.1f | %.2f | %.4f | 0.015 |\n", value["virt_seconds"], value["dormouse_seconds"], value["dormouse_seconds"] / value["virt_seconds"]
       printf "| seconds, unpacking | %.2f | %.2f | %.2f | 1.5 |\n", value["decompress_seconds"], value["dormouse_seconds"], value["decompress_ratio"]
       printf "| MiB written | %.1f | %.1f | | |\n", value["dpkg_bytes"] / 1048576, value["dormouse_bytes"] / 1048576
       printf "| written / unpacked payload (%.1f MiB) | | %.3f | | 1.3 |\n", value["payload_bytes"] / 1048576, value["written_ratio"]
-    }' "$scratch/patch"
+    }' "$scratch/patch" "$scratch/virt"
   cat <<END
 
 ## The same updates in $(value many machines) machines

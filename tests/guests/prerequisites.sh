@@ -14,7 +14,7 @@ demo=(mmdebstrap uidmap qemu-utils qemu-system-x86 ovmf e2fsprogs dosfstools mto
 test=("${demo[@]}" mailcap dpkg-dev gpg gpg-agent gpgv fuse3 gdisk python3 rpm db-util pacman-package-manager xfsprogs
   btrfs-progs lvm2 thin-provisioning-tools mdadm cryptsetup-bin user-mode-linux kmod python3-hivex python3-pip)
 # What the benchmarks measure against and with.
-bench=("${test[@]}" hyperfine)
+bench=("${test[@]}" hyperfine guestfs-tools linux-image-cloud-amd64)
 
 usage() {
   printf 'usage: %s [demo] [test] [bench]\n' "${0##*/}" >&2

@@ -17,6 +17,8 @@ mod cases;
 mod device;
 mod features;
 mod hostile;
+#[path = "../../../filesystem/tests/kernel/mod.rs"]
+mod kernel;
 mod model;
 #[path = "../../../filesystem/tests/ext/oracle.rs"]
 mod oracle;
