@@ -15,6 +15,8 @@ fn volume(name: &str, tree: Arc<dyn Tree>) -> OpenVolume {
         name: name.into(),
         partition_uuid: None,
         partition_label: None,
+        device_names: Vec::new(),
+        snapshot_of: None,
         tree,
     }
 }

@@ -207,7 +207,7 @@ fn fast_commits_are_refused_by_name() {
         ],
     );
     drop(mount);
-    match dormouse_filesystem::open(&crate::oracle::source(&copy)) {
+    match dormouse_filesystem::open(&crate::kernel::source(&copy)) {
         Err(error) => {
             assert_eq!(
                 error.kind(),
@@ -256,7 +256,7 @@ fn a_running_guest_is_read_as_e2fsck_recovers_it() {
         }
         let volume = folder.path().join(format!("volume-{start}"));
         fs::write(&volume, &bytes[start..end]).unwrap();
-        let Ok(Some(tree)) = dormouse_filesystem::open(&crate::oracle::source(&volume)) else {
+        let Ok(Some(tree)) = dormouse_filesystem::open(&crate::kernel::source(&volume)) else {
             continue;
         };
         let info = tree.info();

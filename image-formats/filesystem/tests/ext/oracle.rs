@@ -7,9 +7,7 @@ use std::path::Path;
 use dormouse_filesystem::NodeKind;
 
 use crate::kernel::digest_of;
-pub use crate::kernel::{
-    Entry, KernelMount, Manifest, check_with_kernel, must, open, run, source, walk,
-};
+pub use crate::kernel::{Entry, KernelMount, Manifest, check_with_kernel, must, open, run, walk};
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let at = text.find(name)?;
