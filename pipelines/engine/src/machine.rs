@@ -333,6 +333,12 @@ impl OpenMachine {
         points.map(|point| point.info.clone()).collect()
     }
 
+    /// Whether its disks are parts of an archive.
+    pub(crate) fn is_archive(&self) -> bool {
+        let description = self.layout.description.as_ref();
+        description.is_some_and(|description| description.kind == "ova")
+    }
+
     /// Whether it has one disk at this point.
     pub(crate) fn has_one_disk(&self, point: &str) -> bool {
         self.point_layout(point)

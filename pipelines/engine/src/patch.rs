@@ -76,6 +76,11 @@ pub(crate) fn lock(editor: &SharedEditor) -> MutexGuard<'_, AnyEditor> {
 impl Bench {
     fn open(machine: &OpenMachine, point: &OpenPoint, options: &PatchOptions) -> Result<Self> {
         let guest = Arc::new(point.only_guest()?.clone());
+        if machine.is_archive() && !options.output.is_whole() {
+            return Err(Error::unsupported(
+                "no overlay can lie over a disk inside an archive; another output format makes a whole image",
+            ));
+        }
         let disk = root_disk(point)?;
         let (cold, others) = prove_all(machine, &point.info.id, &disk)?;
         let format = machine.format(&point.info.id, &disk)?;
