@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dormouse_block::{Error, ErrorKind, Gap, HostFile, Locator, Meter, Result, Source};
-use dormouse_disk::{
-    Bitmap, FormatName, Gate, ManifestEntry, PointInfo, PointKind, find_point,
-};
+use dormouse_disk::{Bitmap, FormatName, Gate, ManifestEntry, PointInfo, PointKind, find_point};
 use dormouse_filesystem::{FilesystemInfo, Guest, OpenVolume, assemble};
 use dormouse_packages::Inventory;
 use dormouse_volume::{DiskInput, Keys, Note, Volume, VolumeInfo, volumes_with_keys};
