@@ -139,16 +139,23 @@ impl Settings {
     /// # Errors
     /// A format that is not known, or a folder that cannot be used.
     pub(crate) fn machine_options(&self, image: &Path) -> anyhow::Result<MachineOptions> {
+        self.library_options(match image.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        })
+    }
+
+    /// How to open a machine of the folder `own`: that and the folders allowed may hold its files.
+    ///
+    /// # Errors
+    /// As [`Settings::machine_options`].
+    pub(crate) fn library_options(&self, own: &Path) -> anyhow::Result<MachineOptions> {
         let format = self
             .global
             .image_format
             .as_deref()
             .map(FormatName::parse)
             .transpose()?;
-        let own = match image.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
         let allowed =
             std::iter::once(own).chain(self.global.allow_backing.iter().map(PathBuf::as_path));
         Ok(MachineOptions {

@@ -100,6 +100,48 @@ fn draw(document: &Document) -> String {
                 ""
             }
         ));
+        if let Some(description) = &machine.description {
+            out.push(format!(
+                "  machine  {}, described by {}{}{}",
+                description.name,
+                description.kind,
+                description
+                    .firmware
+                    .as_ref()
+                    .map(|firmware| format!(", {firmware}"))
+                    .unwrap_or_default(),
+                description
+                    .memory
+                    .map(|memory| format!(", {} of memory", bytes(memory)))
+                    .unwrap_or_default()
+            ));
+        }
+        for disk in &machine.disks {
+            out.push(format!(
+                "  {:<8} {}{}  {}",
+                disk.name,
+                disk.slot.as_deref().unwrap_or_default(),
+                if disk.devices.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({})", disk.devices.join(", "))
+                },
+                disk.path.as_deref().unwrap_or("not read")
+            ));
+        }
+        for bitmap in &machine.bitmaps {
+            out.push(format!(
+                "  bitmap   {}, {} a bit{}{}",
+                bitmap.name,
+                bytes(bitmap.granularity),
+                if bitmap.recording { ", recording" } else { "" },
+                if bitmap.consistent {
+                    ""
+                } else {
+                    ", left inconsistent"
+                }
+            ));
+        }
         for file in &machine.files {
             out.push(format!(
                 "  {:<8} {} ({}, {})",

@@ -55,7 +55,8 @@ pub(crate) fn run(arguments: &Patch, settings: &Settings) -> anyhow::Result<Exit
         );
     }
     drop(point);
-    let base = machine.image().format();
+    let disk = machine.root_disk(&id)?;
+    let base = machine.format(&id, &disk)?;
     let output = match arguments.output_format {
         Some(wanted) => wanted,
         None if arguments.standalone => OutputFormat::Qcow2,
@@ -64,7 +65,7 @@ pub(crate) fn run(arguments: &Patch, settings: &Settings) -> anyhow::Result<Exit
     let output = output.over(base)?;
     if id != ACTIVE && !output.is_whole() {
         bail!(
-            "a snapshot inside an image cannot carry an overlay; give --standalone, or another --output-format, for a \
+            "a snapshot or a layer below others cannot carry an overlay; give --standalone, or another --output-format, for a \
              whole new image"
         );
     }
@@ -114,7 +115,7 @@ pub(crate) fn run(arguments: &Patch, settings: &Settings) -> anyhow::Result<Exit
             .map(|file| folder(&file.path))
             .chain([folder(&target)]),
     )?);
-    let after = judge_image(&standard, &machine.name, &target, &options)?;
+    let after = judge_image(&standard, &machine, &id, &target, &options)?;
     let verdict = after.iter().map(|assessment| assessment.verdict).max();
     // The new image is what --output names; the answer goes to standard output.
     let mut settings = settings.clone();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use dormouse_block::{Error, Gap, GuestPath, Locator};
-use dormouse_engine::{OpenMachine, OpenPoint, discover};
+use dormouse_engine::{Found, OpenMachine, OpenPoint, discover};
 
 use crate::exit::Exit;
 use crate::settings::Settings;
@@ -35,7 +35,7 @@ pub(crate) fn open_all(images: &[PathBuf], settings: &Settings) -> anyhow::Resul
             bail!("no disk image was found in {}", argument.display());
         }
         for found in library.machines {
-            let machine = open_one(&found.name, &found.path, settings)
+            let machine = open_found(argument, &found, settings)
                 .and_then(|machine| Ok((points(&machine, settings)?, machine)));
             match machine {
                 Ok((points, machine)) => opened.machines.push((machine, points)),
@@ -54,22 +54,19 @@ pub(crate) fn open_all(images: &[PathBuf], settings: &Settings) -> anyhow::Resul
     Ok(opened)
 }
 
-fn open_one(name: &str, path: &Path, settings: &Settings) -> anyhow::Result<OpenMachine> {
-    Ok(OpenMachine::open(
-        name,
-        path,
-        &settings.machine_options(path)?,
-    )?)
+/// Opens a machine of `library`, a folder or the machine itself.
+fn open_found(library: &Path, found: &Found, settings: &Settings) -> anyhow::Result<OpenMachine> {
+    let options = if library.is_dir() {
+        settings.library_options(library)?
+    } else {
+        settings.machine_options(&found.path)?
+    };
+    Ok(OpenMachine::open_found(found, &options)?)
 }
 
 fn points(machine: &OpenMachine, settings: &Settings) -> anyhow::Result<Vec<String>> {
     match settings.global.point.as_deref() {
-        Some("all") => Ok(machine
-            .image()
-            .points()
-            .iter()
-            .map(|point| point.id.clone())
-            .collect()),
+        Some("all") => Ok(machine.points().into_iter().map(|point| point.id).collect()),
         wanted => Ok(vec![machine.find_point(wanted.unwrap_or("active"))?.id]),
     }
 }
@@ -82,11 +79,14 @@ pub(crate) fn open_point(
     image: &Path,
     settings: &Settings,
 ) -> anyhow::Result<(OpenMachine, OpenPoint)> {
-    let name = image
-        .file_stem()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let machine = open_one(&name, image, settings)?;
+    let mut machines = discover(image)?.machines;
+    let (Some(found), true) = (machines.pop(), machines.is_empty()) else {
+        bail!(
+            "{} does not hold one machine; name its image or description",
+            image.display()
+        );
+    };
+    let machine = open_found(image, &found, settings)?;
     let wanted = settings.global.point.as_deref().unwrap_or("active");
     if wanted == "all" {
         bail!("this command takes one restore point; name it with --point");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use dormouse_block::{Digest, Error, HostFile, Result, digest_of};
-use dormouse_engine::{OpenMachine, discover, host, parse_point};
+use dormouse_engine::{Found, OpenMachine, discover, host, parse_point};
 use dormouse_evidence::{Mismatch, verify};
 use serde::Serialize;
 
@@ -136,7 +136,7 @@ struct Digests<'a> {
     results: Option<PathBuf>,
     settings: &'a Settings,
     known: BTreeMap<String, Digest>,
-    machines: Option<BTreeMap<String, PathBuf>>,
+    machines: Option<BTreeMap<String, Found>>,
 }
 
 impl<'a> Digests<'a> {
@@ -192,18 +192,26 @@ impl<'a> Digests<'a> {
         match kind {
             "source" => below(self.library),
             "output" => below(self.results.as_deref()),
-            "point" | "memory" => {
+            "point" | "disk" | "memory" => {
+                let (disk, rest) = match (kind, rest.split_once(':')) {
+                    ("disk", Some((disk, rest))) => (disk, rest),
+                    _ => ("disk0", rest),
+                };
                 let (machine, point) = parse_point(rest)?;
                 let Some(machine) = self.machine(machine)? else {
                     return Ok(None);
                 };
                 if kind == "memory" {
-                    return match machine.image().memory(point)? {
+                    return match machine.memory(point)? {
                         Some(memory) => digest_of(&memory).map(Some),
                         None => Ok(None),
                     };
                 }
-                digest_of(&machine.image().open_point(point)?).map(Some)
+                let mut disks = machine.disks(point)?.into_iter();
+                match disks.find(|(name, _)| name == disk) {
+                    Some((_, source)) => digest_of(&source).map(Some),
+                    None => Ok(None),
+                }
             }
             _ => Err(Error::unsupported(format!(
                 "a subject of an unknown kind: {name}"
@@ -220,11 +228,11 @@ impl<'a> Digests<'a> {
             self.machines = Some(
                 found
                     .into_iter()
-                    .map(|found| (found.name, found.path))
+                    .map(|found| (found.name.clone(), found))
                     .collect(),
             );
         }
-        let Some(path) = self
+        let Some(found) = self
             .machines
             .as_ref()
             .and_then(|machines| machines.get(name))
@@ -233,12 +241,12 @@ impl<'a> Digests<'a> {
         };
         let mut options = self
             .settings
-            .machine_options(path)
+            .machine_options(&found.path)
             .map_err(|error| Error::denied(error.to_string()))?;
         options.gate = std::sync::Arc::new(dormouse_disk::LibraryGate::new(
             std::iter::once(library.to_owned())
                 .chain(self.settings.global.allow_backing.iter().cloned()),
         )?);
-        OpenMachine::open(name, path, &options).map(Some)
+        OpenMachine::open_found(found, &options).map(Some)
     }
 }

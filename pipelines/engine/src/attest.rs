@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::names::{file_name, machine_path};
 use crate::report::PointResult;
 use crate::run::{RunOptions, library_folder};
-use crate::subjects::{chain, memory_digest, memory_name, point_digest, point_name};
+use crate::subjects::{chain, memory_digest, memory_name, point_subjects};
 use crate::work::Work;
 use crate::{OpenMachine, Standard, host};
 
@@ -59,8 +59,8 @@ pub(crate) fn attest(
     let point = &result.info;
     let mut subjects = chain(work, &library, machine.files())?;
     let mut unread = Vec::new();
-    match point_digest(work, machine, &point.id) {
-        Ok(digest) => subjects.push(Subject::new(point_name(&machine.name, &point.id), digest)),
+    match point_subjects(work, machine, &point.id) {
+        Ok(disks) => subjects.extend(disks),
         Err(error) => unread.push(unreadable(error, result)?),
     }
     match memory_digest(work, machine, &point.id) {

@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dormouse_block::{Digest, Error, Locator, Meter, Result};
-use dormouse_disk::{ACTIVE, LibraryGate};
+use dormouse_block::{Digest, Error, Meter, Result};
+use dormouse_disk::{ACTIVE, LibraryGate, PointKind};
 use dormouse_packages::dpkg::Database;
 use dormouse_policy::{Assessment, Rule, Verdict};
 use dormouse_remedy::{CatchUp, Only, Question, Wake};
@@ -313,8 +313,14 @@ impl Planner<'_> {
         if self.inject == Inject::Anything {
             return None;
         }
-        if inspection.point.id != ACTIVE {
-            return Some("it is a snapshot inside its image, which is never written".to_owned());
+        let what = match inspection.point.kind {
+            PointKind::Active => None,
+            PointKind::InternalSnapshot => Some("a snapshot inside its image"),
+            PointKind::Layer => Some("a layer that another stands on"),
+            PointKind::MachineSnapshot => Some("a snapshot of its machine"),
+        };
+        if let Some(what) = what {
+            return Some(format!("it is {what}, which is never written"));
         }
         match self.inject {
             Inject::Active | Inject::Anything => None,
@@ -405,7 +411,14 @@ impl<'a> Changer<'a> {
     }
 
     fn patch(&self, machine: &OpenMachine, point: &str, plan: &Plan) -> Result<Done> {
-        let within = format!("images/{}.qcow2", machine_path(&machine.name));
+        // A machine of several disks keeps those that do not change.
+        let disk = machine.root_disk(point)?;
+        let stem = machine_path(&machine.name);
+        let within = if machine.has_one_disk(point) {
+            format!("images/{stem}.qcow2")
+        } else {
+            format!("images/{stem}.{disk}.qcow2")
+        };
         let target = self.options.output.join(&within);
         if let Some(folder) = target.parent() {
             let fail = |error| Error::io("cannot make the folder", error).in_file(folder.display());
@@ -433,7 +446,6 @@ impl<'a> Changer<'a> {
                 bytes: patched.bytes,
             },
         );
-        let stem = machine_path(&machine.name);
         let mut decided = plan.clone();
         decided.decide(&patched.injection);
         self.write_json(
@@ -516,7 +528,7 @@ impl<'a> Changer<'a> {
     ///
     /// # Errors
     /// An output that changed, and a patched image that cannot be read whole.
-    pub fn verify(&self, at: &Locator, _decision: &Decision, done: &Done) -> Result<Verified> {
+    pub fn verify(&self, machine: &OpenMachine, point: &str, done: &Done) -> Result<Verified> {
         for file in done.outputs.values() {
             let path = self.options.output.join(&file.path);
             if file_digest(self.work, &path)? != file.digest {
@@ -526,8 +538,13 @@ impl<'a> Changer<'a> {
         let mut assessments = Vec::new();
         if let (Action::Patched { .. }, Some(image)) = (&done.action, done.outputs.get("image")) {
             let path = self.options.output.join(&image.path);
-            let name = at.machine.clone().unwrap_or_default();
-            assessments = judge_image(self.planner.standard, &name, &path, &self.allowed()?)?;
+            assessments = judge_image(
+                self.planner.standard,
+                machine,
+                point,
+                &path,
+                &self.allowed()?,
+            )?;
         }
         Ok(Verified {
             assessments,
@@ -557,17 +574,19 @@ impl<'a> Changer<'a> {
     }
 }
 
-/// Judges the active state of the image at `path`.
+/// Judges `machine` as it is at `point`, with the patched image at `path` in the place of its disk.
 ///
 /// # Errors
 /// An image that cannot be opened.
 pub fn judge_image(
     standard: &Standard,
-    name: &str,
+    machine: &OpenMachine,
+    point: &str,
     path: &Path,
     options: &MachineOptions,
 ) -> Result<Vec<Assessment>> {
-    let machine = OpenMachine::open(name, path, options)?;
+    let disk = machine.root_disk(point)?;
+    let machine = machine.with_disk(point, &disk, path, options)?;
     Ok(standard.judge(&machine.open_point(ACTIVE)?.inspect()))
 }
 

@@ -1,32 +1,63 @@
 //! Discover: from a folder to the machines in it.
+//!
+//! A description of a machine claims the disks that it names. Of the images left, each is a machine of one disk: but not a
+//! part of another's disk, and not a layer on which one other image alone stands. That is a restore point of its machine.
+//! A base that several machines share belongs to none of them, and is listed by itself.
+
+mod claims;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use dormouse_block::{Error, ErrorKind, Gap, Locator, Result};
-use dormouse_disk::{FORMATS, FormatName, Probe, extents_named};
+use dormouse_disk::{
+    DescriptionKind, FORMATS, FormatName, Gate, LibraryGate, Probe, description_kind, extents_named,
+};
 
 /// Folders below each other that are searched.
 const MAX_DEPTH: usize = 32;
 /// Files and folders that one library may hold.
 const MAX_ENTRIES: usize = 4_000_000;
 
-/// Endings of files that are disk images by their name, whatever they hold.
+/// Endings of files that are disk images by their name, whatever they hold: a guest can write the beginning of its own disk
+/// as it likes.
 const ENDINGS: &[&str] = &[
     "qcow2", "qcow", "img", "raw", "vmdk", "vhd", "vpc", "vhdx", "avhdx", "vdi", "qed", "hdd",
     "ova",
 ];
 
-/// A machine that was found: for now a disk image by itself.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// A machine that was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
-    /// Its name within the library: the image's path without its ending, or with it where two would be called alike.
+    /// Its name within the library: the path of its image or description without its ending, or with it where two would
+    /// be called alike.
     pub name: String,
-    /// The image.
+    /// The image or the description.
     pub path: PathBuf,
-    /// The image's path within the library.
+    /// Its path within the library.
     pub within: String,
+    /// It is a disk by itself, whatever its beginning looks like.
+    pub is_bare: bool,
+    /// Files of its chain that are restore points of it, the base first.
+    pub layers: Vec<PathBuf>,
+    /// States saved of it in files of their own, which name its disks.
+    pub saved_states: Vec<PathBuf>,
+}
+
+impl Found {
+    /// The machine at `path`, of which nothing more is known than what stands beside it: a state saved of it.
+    #[must_use]
+    pub fn alone(name: &str, path: &Path, gate: &dyn Gate) -> Self {
+        Self {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            within: path.to_string_lossy().into_owned(),
+            is_bare: is_named_as_image(path),
+            layers: Vec::new(),
+            saved_states: claims::saved_beside(path, gate),
+        }
+    }
 }
 
 /// What a library holds.
@@ -38,7 +69,7 @@ pub struct Library {
     pub gaps: Vec<Gap>,
 }
 
-/// The machines in `library`, which is a folder or a single image. Symbolic links are not followed.
+/// The machines in `library`, which is a folder, a single image or a description. Symbolic links are not followed.
 ///
 /// # Errors
 /// `Io` when the library itself cannot be read.
@@ -46,19 +77,23 @@ pub fn discover(library: &Path) -> Result<Library> {
     let fail = |error| Error::io("cannot read the library", error).in_file(library.display());
     let mut found = Library::default();
     if fs::metadata(library).map_err(fail)?.is_file() {
+        let folder = match library.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
         let within = library
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default();
+        let name = without_ending(&within);
         found.machines.push(Found {
-            name: without_ending(&within),
-            path: library.to_owned(),
             within,
+            ..Found::alone(&name, library, &LibraryGate::new([folder])?)
         });
         return Ok(found);
     }
     fs::read_dir(library).map_err(fail)?;
-    let mut images = Vec::new();
+    let mut files = Files::default();
     let mut seen = 0_usize;
     let mut todo = vec![(library.to_owned(), 0_usize)];
     while let Some((folder, depth)) = todo.pop() {
@@ -83,9 +118,13 @@ pub fn discover(library: &Path) -> Result<Library> {
                     let error = std::io::Error::other("folders are nested more than 32 deep");
                     found.gaps.push(unread(library, &path, error));
                 }
-                Ok((path, kind)) if kind.is_file() => match is_image(&path) {
-                    Ok(true) => images.push(path),
-                    Ok(false) => {}
+                Ok((path, kind)) if kind.is_file() => match content(&path) {
+                    Ok(Content::Image) => files.images.push(path),
+                    Ok(Content::Description) => files.descriptions.push(path),
+                    Ok(Content::Unread(what)) => found
+                        .gaps
+                        .push(unread_description(what, &within(library, &path))),
+                    Ok(Content::Other) => {}
                     Err(error) => found.gaps.push(unread(library, &path, error)),
                 },
                 Ok(_) => {}
@@ -93,9 +132,37 @@ pub fn discover(library: &Path) -> Result<Library> {
             }
         }
     }
-    found.machines = name_all(library, whole_disks(images));
+    files.images = whole_disks(files.images);
+    files.images.sort();
+    files.descriptions.sort();
+    let machines = claims::machines(&files, &LibraryGate::new([library])?);
+    found.machines = name_all(library, machines);
     found.gaps.sort();
     Ok(found)
+}
+
+/// What of a library matters.
+#[derive(Default)]
+struct Files {
+    images: Vec<PathBuf>,
+    descriptions: Vec<PathBuf>,
+}
+
+/// What a file is.
+enum Content {
+    Image,
+    Description,
+    /// A description that is not read.
+    Unread(&'static str),
+    Other,
+}
+
+/// A description that is not read hides which disks belong together, and what was saved of the machine.
+fn unread_description(what: &str, within: &str) -> Gap {
+    let error = Error::unsupported(format!(
+        "{what} is not read: its disks count as machines of their own, and states saved of it are not seen"
+    ));
+    Gap::from_error(&error.in_file(within), &Locator::default())
 }
 
 fn within(library: &Path, path: &Path) -> String {
@@ -135,59 +202,78 @@ fn whole_disks(mut images: Vec<PathBuf>) -> Vec<PathBuf> {
     images
 }
 
-fn name_all(library: &Path, images: Vec<PathBuf>) -> Vec<Found> {
-    let mut by_name: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-    for path in images {
+fn name_all(library: &Path, machines: Vec<Found>) -> Vec<Found> {
+    let mut by_name: BTreeMap<String, Vec<Found>> = BTreeMap::new();
+    for mut found in machines {
+        found.within = within(library, &found.path);
         by_name
-            .entry(without_ending(&within(library, &path)))
+            .entry(without_ending(&found.within))
             .or_default()
-            .push(path);
+            .push(found);
     }
     let mut machines: Vec<Found> = by_name
         .into_iter()
-        .flat_map(|(name, paths)| {
-            let alone = paths.len() == 1;
-            paths
-                .into_iter()
-                .map(move |path| (name.clone(), alone, path))
-        })
-        .map(|(name, alone, path)| {
-            let within = within(library, &path);
-            Found {
-                name: if alone { name } else { within.clone() },
-                path,
-                within,
-            }
+        .flat_map(|(name, all)| {
+            let alone = all.len() == 1;
+            all.into_iter().map(move |found| Found {
+                name: if alone {
+                    name.clone()
+                } else {
+                    found.within.clone()
+                },
+                ..found
+            })
         })
         .collect();
     machines.sort();
     machines
 }
 
-fn is_image(path: &Path) -> std::io::Result<bool> {
-    use std::io::Read;
-    let ending = path
-        .extension()
+fn ending_of(path: &Path) -> String {
+    path.extension()
         .map(|ending| ending.to_string_lossy().to_ascii_lowercase())
-        .unwrap_or_default();
+        .unwrap_or_default()
+}
+
+/// Whether a file's name says that it is a disk. An archive of disks may be one, or describe a machine.
+fn is_named_as_image(path: &Path) -> bool {
+    let ending = ending_of(path);
+    ending != "ova" && ENDINGS.contains(&ending.as_str())
+}
+
+fn content(path: &Path) -> std::io::Result<Content> {
+    use std::io::Read;
+    let ending = ending_of(path);
     if ending == "partial" {
-        return Ok(false);
+        return Ok(Content::Other);
     }
-    if ENDINGS.contains(&ending.as_str()) {
-        return Ok(true);
+    if is_named_as_image(path) {
+        return Ok(Content::Image);
     }
     let mut head = Vec::new();
     let limit = u64::try_from(Probe::HEAD).unwrap_or(u64::MAX);
     fs::File::open(path)?.take(limit).read_to_end(&mut head)?;
+    match description_kind(&head) {
+        Some(DescriptionKind::Read(_)) => return Ok(Content::Description),
+        Some(DescriptionKind::NotRead(what)) => return Ok(Content::Unread(what)),
+        None => {}
+    }
+    if ENDINGS.contains(&ending.as_str()) {
+        return Ok(Content::Image);
+    }
     let probe = Probe {
         head: &head,
         tail: &[],
         extension: &ending,
     };
-    let has_magic = FORMATS
+    let mut has_magic = FORMATS
         .iter()
         .filter(|format| format.name() != FormatName::RAW);
-    Ok(has_magic.into_iter().any(|format| format.probe(&probe)))
+    Ok(if has_magic.any(|format| format.probe(&probe)) {
+        Content::Image
+    } else {
+        Content::Other
+    })
 }
 
 #[cfg(test)]

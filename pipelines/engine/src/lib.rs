@@ -3,7 +3,8 @@
 //! [`run`] takes a library of machines through eight durable stages: discover, inspect, evaluate, plan, inject, verify,
 //! attest, report. Each stage's result is remembered under everything that went into it, so that running again goes on
 //! where a run was interrupted, and an unchanged machine costs a look-up. [`OpenMachine`] and [`Standard`] serve single
-//! images in the same way.
+//! images in the same way. A machine is an image by itself with its layers, or what a description says of it: disks of any
+//! number, snapshots, saved states.
 //!
 //! Limits: 16 GiB read for inspecting one restore point unless the pipeline says otherwise; 4,000,000 files in a
 //! library; a panic in one point is contained and becomes that point's gap.
@@ -54,8 +55,8 @@ pub use change::{Action, Changer, Decision, Done, OutputFile, Planner, Verified,
 pub use discover::{Found, Library, discover};
 pub use first_boot::{FirstBoot, FirstBootOutcome, FirstBootPlace};
 pub use machine::{
-    FileFact, Inspection, Machine, MachineOptions, OpenMachine, OpenPoint, Power, SystemFact,
-    VolumeFact, within,
+    DescriptionFact, DiskFact, FileFact, Inspection, Machine, MachineFile, MachineOptions,
+    OpenMachine, OpenPoint, Power, SystemFact, VolumeFact, within,
 };
 pub use observer::{Observer, Silent, StageName};
 pub use output_format::OutputFormat;

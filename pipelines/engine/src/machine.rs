@@ -1,18 +1,25 @@
-//! A machine opened: its image, its restore points, and what stands on their disks.
+//! A machine opened: its images, its restore points, and what stands on their disks.
+
+mod layout;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dormouse_block::{Error, ErrorKind, Gap, Locator, Meter, Result, Source};
-use dormouse_disk::{ChainFile, FormatName, Gate, Image, OpenOptions, PointInfo, PointKind};
+use dormouse_block::{Error, ErrorKind, Gap, HostFile, Locator, Meter, Result, Source};
+use dormouse_disk::{Bitmap, FormatName, Gate, ManifestEntry, PointInfo, PointKind, find_point};
 use dormouse_filesystem::{
-    FilesystemInfo, Found, Guest, OpenVolume, Snapshot, Subvolume, assemble, open_all,
+    FilesystemInfo, Guest, OpenVolume, Snapshot, Subvolume, Tree, assemble, open_all,
 };
 use dormouse_packages::Inventory;
 use dormouse_volume::{DiskInput, Keys, Note, Volume, VolumeInfo, volumes_with_keys};
 use serde::{Deserialize, Serialize};
 
+pub use layout::MachineFile;
+pub(crate) use layout::PointDisk;
+
+use crate::Found;
 use crate::first_boot::{self, FirstBoot};
+use layout::{Layout, PointLayout};
 
 /// How a machine is opened.
 #[derive(Clone)]
@@ -27,11 +34,11 @@ pub struct MachineOptions {
     pub keys: Keys,
 }
 
-/// A machine whose image is open.
+/// A machine whose images are open.
 pub struct OpenMachine {
     /// Its name.
     pub name: String,
-    image: Box<dyn Image>,
+    layout: Layout,
     keys: Keys,
 }
 
@@ -41,16 +48,59 @@ pub struct OpenMachine {
 pub struct Machine {
     /// Its name.
     pub name: String,
-    /// The container format of its disk.
+    /// The container format of its first disk.
     pub format: String,
-    /// Bytes of its disk as the guest sees it.
+    /// Bytes of its disks as the guest sees them.
     pub virtual_size: u64,
-    /// Every host file of the chain, the image first.
+    /// Every host file, the image (or what describes the machine) first.
     pub files: Vec<FileFact>,
-    /// The image was not closed by its last writer.
+    /// An image was not closed by its last writer.
     pub dirty: bool,
     /// Its restore points.
     pub points: Vec<PointInfo>,
+    /// What describes it; a bare disk is described by nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<DescriptionFact>,
+    /// Its disks, when a description names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskFact>,
+    /// Records of changed blocks that its images keep for backup programs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bitmaps: Vec<Bitmap>,
+}
+
+/// What a description says of a machine, as a fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DescriptionFact {
+    /// Who wrote it.
+    pub kind: String,
+    /// What people call the machine.
+    pub name: String,
+    /// Its firmware: `bios` or `efi`.
+    pub firmware: Option<String>,
+    /// Bytes of its memory.
+    pub memory: Option<u64>,
+    /// What is odd, or was not looked at and hides nothing.
+    pub notes: Vec<String>,
+}
+
+/// A disk of a described machine, as a fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DiskFact {
+    /// Its name within the machine: `disk0`.
+    pub name: String,
+    /// Bus, controller and unit.
+    pub slot: Option<String>,
+    /// What its guest's kernel is known to call it.
+    pub devices: Vec<String>,
+    /// The image, when it could be opened.
+    pub path: Option<String>,
+    /// Its format.
+    pub format: Option<String>,
+    /// Bytes as the guest sees it.
+    pub virtual_size: u64,
 }
 
 /// A host file of a machine's chain.
@@ -213,8 +263,8 @@ pub struct OpenPoint {
     pub info: PointInfo,
     /// What it would wake from.
     pub power: Power,
-    /// The whole disk.
-    pub disk: Arc<dyn Source>,
+    /// Its whole disks by their names, those that could be opened.
+    pub disks: Vec<(String, Arc<dyn Source>)>,
     /// Its volumes, with the trees of those that could be opened.
     pub volumes: Vec<(Volume, Option<FilesystemInfo>)>,
     /// The operating systems on them.
@@ -225,31 +275,52 @@ pub struct OpenPoint {
     pub gaps: Vec<Gap>,
     /// What is odd and hides nothing.
     pub notes: Vec<String>,
+    /// Files whose digests stand in a manifest: what was found of each. They are read when the point is inspected.
+    manifest: Vec<(ManifestEntry, Arc<dyn Source>)>,
 }
 
 impl OpenMachine {
-    /// Opens the machine whose disk image is at `path`.
+    /// Opens the machine whose disk image or description is at `path`.
     ///
     /// # Errors
-    /// Whatever makes the image unreadable as a whole.
+    /// Whatever makes the image unreadable as a whole, or all of the disks that a description names.
     pub fn open(name: &str, path: &Path, options: &MachineOptions) -> Result<Self> {
-        let mut open = OpenOptions::new(options.gate.clone()).meter(options.meter.clone());
-        if let Some(format) = options.format {
-            open = open.format(format);
-        }
-        let image = dormouse_disk::open(path, &open)
-            .map_err(|error| error.located(&Locator::machine(name)))?;
+        Self::open_found(&Found::alone(name, path, &*options.gate), options)
+    }
+
+    /// Opens a machine of a library.
+    ///
+    /// # Errors
+    /// As [`OpenMachine::open`].
+    pub fn open_found(found: &Found, options: &MachineOptions) -> Result<Self> {
+        let layout = Layout::open(found, options)
+            .map_err(|error| error.located(&Locator::machine(found.name.clone())))?;
         Ok(Self {
-            name: name.to_owned(),
-            image,
+            name: found.name.clone(),
+            layout,
             keys: options.keys.clone(),
         })
     }
 
-    /// The image.
-    #[must_use]
-    pub fn image(&self) -> &dyn Image {
-        self.image.as_ref()
+    /// The machine at `point`, its disk called `disk` taken from the image at `path`: how a patched disk is looked at.
+    /// Its one restore point is the active one.
+    ///
+    /// # Errors
+    /// An image that cannot be opened, or a point that there is not.
+    pub fn with_disk(
+        &self,
+        point: &str,
+        disk: &str,
+        path: &Path,
+        options: &MachineOptions,
+    ) -> Result<Self> {
+        let layout = Layout::with_disk(self.point_layout(point)?, disk, path, options)
+            .map_err(|error| error.located(&Locator::machine(self.name.clone())))?;
+        Ok(Self {
+            name: self.name.clone(),
+            layout,
+            keys: options.keys.clone(),
+        })
     }
 
     /// The keys that its encrypted volumes are tried with.
@@ -257,32 +328,169 @@ impl OpenMachine {
         &self.keys
     }
 
-    /// The host files of its chain, the image first.
+    /// Its host files, the image (or what describes it) first.
     #[must_use]
-    pub fn files(&self) -> &[ChainFile] {
-        self.image.files()
+    pub fn files(&self) -> &[MachineFile] {
+        &self.layout.files
+    }
+
+    /// Its restore points, the active state first.
+    #[must_use]
+    pub fn points(&self) -> Vec<PointInfo> {
+        let points = self.layout.points.iter();
+        points.map(|point| point.info.clone()).collect()
+    }
+
+    /// Whether its disks are parts of an archive.
+    pub(crate) fn is_archive(&self) -> bool {
+        let description = self.layout.description.as_ref();
+        description.is_some_and(|description| description.kind == "ova")
+    }
+
+    /// Whether it has one disk at this point.
+    pub(crate) fn has_one_disk(&self, point: &str) -> bool {
+        self.point_layout(point)
+            .is_ok_and(|point| point.disks.len() == 1)
+    }
+
+    /// The disks of a point.
+    ///
+    /// # Errors
+    /// `Unsupported` when there is no such point.
+    pub(crate) fn point_disks(&self, point: &str) -> Result<&[PointDisk]> {
+        Ok(&self.point_layout(point)?.disks)
+    }
+
+    /// What was saved of the machine running at a point, outside its images, in words.
+    ///
+    /// # Errors
+    /// `Unsupported` when there is no such point.
+    pub(crate) fn saved_states(&self, point: &str) -> Result<&[String]> {
+        Ok(&self.point_layout(point)?.saved_states)
+    }
+
+    /// The format of a disk at a point.
+    ///
+    /// # Errors
+    /// `Unsupported` when there is no such disk, and what keeps it from being opened.
+    pub fn format(&self, point: &str, disk: &str) -> Result<FormatName> {
+        let mut found = self.point_disks(point)?.iter();
+        let found = found.find(|found| found.name == disk);
+        let found = found.ok_or_else(|| Error::unsupported(format!("there is no {disk}")))?;
+        Ok(found.image()?.0.format())
+    }
+
+    /// All that the guest sees on each of its disks at a point: names and bytes.
+    ///
+    /// # Errors
+    /// What keeps any of them from being read.
+    pub fn disks(&self, point: &str) -> Result<Vec<(String, Arc<dyn Source>)>> {
+        let disks = self.point_disks(point)?.iter();
+        disks
+            .map(|disk| {
+                let (image, inside) = disk.image()?;
+                Ok((disk.name.clone(), image.open_point(inside)?))
+            })
+            .collect()
+    }
+
+    /// The memory saved with a point, in one of its images or in a file of its own; `None` when there is none to be had.
+    ///
+    /// # Errors
+    /// What keeps it from being read.
+    pub fn memory(&self, point: &str) -> Result<Option<Arc<dyn Source>>> {
+        let point = self.point_layout(point)?;
+        for disk in &point.disks {
+            if let Ok((image, inside)) = disk.image()
+                && let Some(memory) = image.memory(inside)?
+            {
+                return Ok(Some(memory));
+            }
+        }
+        let Some(path) = point.saved_files.first() else {
+            return Ok(None);
+        };
+        Ok(Some(Arc::new(HostFile::open(path)?)))
+    }
+
+    /// The disk on which the root of the one operating system at a point lies: the one that patches change.
+    ///
+    /// # Errors
+    /// As opening the point; `Unsupported` when there is none or several.
+    pub fn root_disk(&self, point: &str) -> Result<String> {
+        match self.point_disks(point)? {
+            [disk] => Ok(disk.name.clone()),
+            _ => crate::patch::root_disk(&self.open_point(point)?),
+        }
+    }
+
+    fn point_layout(&self, id: &str) -> Result<&PointLayout> {
+        let mut points = self.layout.points.iter();
+        points.find(|point| point.info.id == id).ok_or_else(|| {
+            Error::unsupported(format!("there is no restore point {id:?}"))
+                .located(&Locator::machine(self.name.clone()))
+        })
+    }
+
+    fn active(&self) -> &[PointDisk] {
+        let active = self.layout.points.first();
+        active.map(|point| &*point.disks).unwrap_or_default()
     }
 
     /// The machine as a fact; paths below `library` are given relative to it.
     #[must_use]
     pub fn fact(&self, library: Option<&Path>) -> Machine {
+        let open = || self.active().iter().filter_map(|disk| disk.image().ok());
+        let disk_fact = |disk: &PointDisk| {
+            let image = disk.image().ok().map(|(image, _)| image);
+            DiskFact {
+                name: disk.name.clone(),
+                slot: disk.slot.clone(),
+                devices: disk.devices.clone(),
+                path: image
+                    .and_then(|image| image.files().first())
+                    .map(|file| within(library, &file.path)),
+                format: image.map(|image| image.format().to_string()),
+                virtual_size: image.map_or(0, |image| image.virtual_size()),
+            }
+        };
+        let description = self.layout.description.as_ref();
         Machine {
             name: self.name.clone(),
-            format: self.image.format().to_string(),
-            virtual_size: self.image.virtual_size(),
+            format: open()
+                .map(|(image, _)| image.format().to_string())
+                .next()
+                .unwrap_or_default(),
+            virtual_size: open()
+                .map(|(image, _)| image.virtual_size())
+                .fold(0, u64::saturating_add),
             files: self
-                .image
                 .files()
                 .iter()
                 .map(|file| FileFact {
                     path: within(library, &file.path),
                     role: file.role.as_str().to_owned(),
-                    format: file.format.to_string(),
+                    format: file.format.clone(),
                     size: file.identity.len,
                 })
                 .collect(),
-            dirty: self.image.state().dirty,
-            points: self.image.points().to_vec(),
+            dirty: open().any(|(image, _)| image.state().dirty),
+            points: self.points(),
+            description: description.map(|description| DescriptionFact {
+                kind: description.kind.clone(),
+                name: description.name.clone(),
+                firmware: description.firmware.clone(),
+                memory: description.memory,
+                notes: description.notes.clone(),
+            }),
+            disks: if description.is_some() {
+                self.active().iter().map(disk_fact).collect()
+            } else {
+                Vec::new()
+            },
+            bitmaps: open()
+                .flat_map(|(image, _)| image.bitmaps().iter().cloned())
+                .collect(),
         }
     }
 
@@ -291,8 +499,7 @@ impl OpenMachine {
     /// # Errors
     /// `Unsupported` when there is none; the message lists those there are.
     pub fn find_point(&self, wanted: &str) -> Result<PointInfo> {
-        self.image
-            .point(wanted)
+        find_point(&self.points(), wanted)
             .cloned()
             .map_err(|error| error.located(&Locator::machine(self.name.clone())))
     }
@@ -308,13 +515,29 @@ impl OpenMachine {
 
     fn read_point(&self, id: &str, at: &Locator) -> Result<OpenPoint> {
         let info = self.find_point(id)?;
-        let disk = self.image.open_point(id)?;
-        let map = volumes_with_keys(&[DiskInput::new("disk0", disk.clone())], &self.keys);
+        let point = self.point_layout(&info.id)?;
+        let (disks, unread) = open_disks(point)?;
+        let inputs: Vec<DiskInput> = disks
+            .iter()
+            .map(|(name, source)| DiskInput::new(name.clone(), source.clone()))
+            .collect();
+        let map = volumes_with_keys(&inputs, &self.keys);
         let mut gaps: Vec<Gap> = map.gaps;
+        gaps.extend(unread);
         let mut notes: Vec<String> = map.notes.iter().map(note).collect();
-        if self.image.state().dirty {
-            notes.push("the image was not closed by its last writer".to_owned());
+        for disk in &point.disks {
+            if disk.image().is_ok_and(|(image, _)| image.state().dirty) {
+                notes.push(match point.disks.len() {
+                    1 => "the image was not closed by its last writer".to_owned(),
+                    _ => format!(
+                        "the image of {} was not closed by its last writer",
+                        disk.name
+                    ),
+                });
+            }
         }
+        notes.extend(self.layout.notes.iter().cloned());
+        let manifest = manifest(&self.layout, &mut gaps);
         let mut opened = Vec::new();
         let mut listed = Vec::new();
         let names: Vec<String> = map
@@ -353,7 +576,7 @@ impl OpenMachine {
                     name: volume.info.name.clone(),
                     partition_uuid: partition.and_then(|partition| partition.uuid.clone()),
                     partition_label: partition.and_then(|partition| partition.label.clone()),
-                    device_names: volume.info.device_names.clone(),
+                    device_names: device_names(&point.disks, &volume.info),
                     snapshot_of: volume.info.snapshot_of.clone(),
                     tree,
                 });
@@ -362,7 +585,7 @@ impl OpenMachine {
         }
         let systems = assemble(&opened)?;
         gaps.extend(systems.gaps);
-        let power = self.power(&info, &listed)?;
+        let power = power(point, &listed)?;
         if systems.guests.is_empty() {
             gaps.push(Gap {
                 at: Locator::default(),
@@ -380,58 +603,111 @@ impl OpenMachine {
             at: at.clone(),
             info,
             power,
-            disk,
+            disks,
             volumes: listed,
             guests: systems.guests,
             snapshots: systems.snapshots,
             gaps,
             notes,
+            manifest,
         })
     }
+}
 
-    fn power(
-        &self,
-        info: &PointInfo,
-        volumes: &[(Volume, Option<FilesystemInfo>)],
-    ) -> Result<Power> {
-        if let Some(memory) = info.memory {
-            return Ok(Power::Suspended { memory });
+/// The disks of a point that can be opened, and a gap for each that cannot. One that is the only one must open.
+fn open_disks(point: &PointLayout) -> Result<(Vec<(String, Arc<dyn Source>)>, Vec<Gap>)> {
+    let mut disks = Vec::new();
+    let mut gaps = Vec::new();
+    for disk in &point.disks {
+        let opened = disk
+            .image()
+            .and_then(|(image, inside)| image.open_point(inside));
+        match opened {
+            Ok(source) => disks.push((disk.name.clone(), source)),
+            Err(error) if stops(&error) || point.disks.len() == 1 => return Err(error),
+            Err(error) => {
+                let at = Locator::default().volume(disk.name.clone());
+                gaps.push(Gap::from_error(&error, &at));
+            }
         }
-        if info.kind == PointKind::Active && self.image.state().suspended {
-            return Ok(Power::Suspended { memory: 0 });
+    }
+    Ok((disks, gaps))
+}
+
+/// The files of the manifest that were found; each that was not is a gap.
+fn manifest(layout: &Layout, gaps: &mut Vec<Gap>) -> Vec<(ManifestEntry, Arc<dyn Source>)> {
+    let mut found = Vec::new();
+    for (entry, source) in &layout.manifest {
+        match source {
+            Ok(source) => found.push((entry.clone(), source.clone())),
+            Err(error) => gaps.push(Gap::from_error(error, &Locator::default())),
+        }
+    }
+    found
+}
+
+/// The device files by which the guest knows a volume, where the machine's description says what it calls the disk.
+fn device_names(disks: &[PointDisk], volume: &VolumeInfo) -> Vec<String> {
+    let own = volume.device_names.iter().cloned();
+    let Some(disk) = disks.iter().find(|disk| disk.name == volume.parent) else {
+        return own.collect();
+    };
+    let number = volume.partition.as_ref().map(|partition| partition.number);
+    let told = disk.devices.iter().map(|device| match number {
+        None => format!("/dev/{device}"),
+        Some(number) if device.ends_with(|last: char| last.is_ascii_digit()) => {
+            format!("/dev/{device}p{number}")
+        }
+        Some(number) => format!("/dev/{device}{number}"),
+    });
+    own.chain(told).collect()
+}
+
+/// What a point would wake from.
+fn power(point: &PointLayout, volumes: &[(Volume, Option<FilesystemInfo>)]) -> Result<Power> {
+    let info = &point.info;
+    if let Some(memory) = info.memory {
+        return Ok(Power::Suspended { memory });
+    }
+    if info.kind == PointKind::Active {
+        let images = point.disks.iter().filter_map(|disk| disk.image().ok());
+        for (image, _) in images.clone() {
+            if image.state().suspended {
+                return Ok(Power::Suspended { memory: 0 });
+            }
         }
         // A running machine owns the active state; its older snapshots sleep on.
-        if info.kind == PointKind::Active
-            && let Some(owner) = self.image.chain().owner()?
-        {
-            return Ok(Power::Running {
-                owner: owner.to_string(),
-            });
+        for (image, _) in images {
+            if let Some(owner) = image.chain().owner()? {
+                return Ok(Power::Running {
+                    owner: owner.to_string(),
+                });
+            }
         }
-        let hibernated = volumes.iter().find(|(volume, _)| {
-            let content = volume.info.content.as_ref();
-            content.is_some_and(|content| content.hibernated)
-        });
-        if let Some((volume, _)) = hibernated {
-            return Ok(Power::Hibernated {
-                volume: volume.info.name.clone(),
-            });
-        }
-        let dirty: Vec<String> = volumes
-            .iter()
-            .filter(|(_, filesystem)| {
-                filesystem
-                    .as_ref()
-                    .is_some_and(|info| info.journal_replayed)
-            })
-            .map(|(volume, _)| volume.info.name.clone())
-            .collect();
-        Ok(if dirty.is_empty() {
-            Power::Cold
-        } else {
-            Power::Crashed { volumes: dirty }
-        })
     }
+    let hibernated = volumes.iter().find(|(volume, _)| {
+        let content = volume.info.content.as_ref();
+        content.is_some_and(|content| content.hibernated)
+    });
+    if let Some((volume, _)) = hibernated {
+        return Ok(Power::Hibernated {
+            volume: volume.info.name.clone(),
+        });
+    }
+    let dirty: Vec<String> = volumes
+        .iter()
+        .filter(|(_, filesystem)| {
+            filesystem
+                .as_ref()
+                .is_some_and(|info| info.journal_replayed)
+        })
+        .map(|(volume, _)| volume.info.name.clone())
+        .collect();
+    Ok(if dirty.is_empty() {
+        Power::Cold
+    } else {
+        Power::Crashed { volumes: dirty }
+    })
 }
 
 fn note(note: &Note) -> String {
@@ -453,10 +729,11 @@ fn gap_of(error: &Error, at: &Locator, volume: &VolumeInfo) -> Gap {
 /// The tree of a volume; what is a part of another volume's filesystem is noted and read there.
 fn tree_of(
     volume: &Volume,
-    found: Found,
+    found: dormouse_filesystem::Found,
     names: &[String],
     notes: &mut Vec<String>,
-) -> Result<Option<Arc<dyn dormouse_filesystem::Tree>>> {
+) -> Result<Option<Arc<dyn Tree>>> {
+    use dormouse_filesystem::Found;
     match found {
         Found::Tree(tree) => return Ok(Some(tree)),
         Found::PartOf(first) => {
@@ -523,9 +800,21 @@ impl OpenPoint {
                 })
                 .collect(),
             systems,
-            gaps: self.gaps.clone(),
+            gaps: self.gaps_with_manifest(),
             notes: self.notes.clone(),
         }
+    }
+
+    /// What could not be read, and every file that is not the one whose digest stands in the manifest.
+    fn gaps_with_manifest(&self) -> Vec<Gap> {
+        let mut gaps = self.gaps.clone();
+        for (entry, source) in &self.manifest {
+            if let Err(error) = entry.check(&**source) {
+                gaps.push(Gap::from_error(&error, &self.at));
+            }
+        }
+        gaps.sort();
+        gaps
     }
 
     /// The one operating system of the point.

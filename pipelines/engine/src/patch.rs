@@ -19,7 +19,7 @@ use dormouse_remedy::{
     Injected, Injection, Materials, Plan, Verification, WHOLE_PACKAGE, draft_injection,
     verify_others, verify_planned,
 };
-use dormouse_volume::Placement;
+use dormouse_volume::{DiskRange, Placement};
 use jiff::Timestamp;
 use rayon::prelude::*;
 
@@ -28,8 +28,6 @@ use crate::payloads::{PayloadSet, open};
 use crate::staging::stage_all;
 use crate::{MachineOptions, OpenMachine, OpenPoint, OutputFormat};
 
-/// The disk that is edited.
-const DISK: &str = "disk0";
 /// Bytes of package files that are wanted in more than one place and kept in memory for that.
 const MAX_REPEATED: u64 = 256 << 20;
 
@@ -62,6 +60,10 @@ pub(crate) type SharedEditor = Arc<Mutex<AnyEditor>>;
 /// An overlay with an editor for each mount of its guest that can be edited.
 pub(crate) struct Bench {
     overlay: Arc<Overlay>,
+    /// The disk that it is made over.
+    disk: String,
+    /// Proofs that the machine's other disks are cold too: nobody starts it meanwhile.
+    _others: Vec<ColdDisk>,
     pub(crate) guest: Arc<Guest>,
     pub(crate) editors: Vec<Option<SharedEditor>>,
 }
@@ -74,14 +76,19 @@ pub(crate) fn lock(editor: &SharedEditor) -> MutexGuard<'_, AnyEditor> {
 impl Bench {
     fn open(machine: &OpenMachine, point: &OpenPoint, options: &PatchOptions) -> Result<Self> {
         let guest = Arc::new(point.only_guest()?.clone());
-        let cold = ColdDisk::prove(machine.image(), &point.info.id, &Evidence::default())?;
+        if machine.is_archive() && !options.output.is_whole() {
+            return Err(Error::unsupported(
+                "no overlay can lie over a disk inside an archive; another output format makes a whole image",
+            ));
+        }
+        let disk = root_disk(point)?;
+        let (cold, others) = prove_all(machine, &point.info.id, &disk)?;
+        let format = machine.format(&point.info.id, &disk)?;
         let overlay = Overlay::create(
             cold,
             &options.target,
             &OverlayOptions {
-                output: options
-                    .output
-                    .output(machine.image().format(), options.now)?,
+                output: options.output.output(format, options.now)?,
                 existing: if options.replace {
                     Existing::Replace
                 } else {
@@ -97,7 +104,19 @@ impl Bench {
                 editors.push(None);
                 continue;
             }
-            let ranges = place(point, &mount.volume)?;
+            // Changes there are refused by name: one overlay lies over one disk.
+            let ranges = match place_on(point, &mount.volume, &disk) {
+                Ok(Some(ranges)) => ranges,
+                Ok(None) => {
+                    editors.push(None);
+                    continue;
+                }
+                Err(_) if !mount.at.is_root() => {
+                    editors.push(None);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let device: Arc<dyn Device> = Arc::new(DeviceRanges::new(&overlay, &ranges)?);
             let editor = match open_editor(&kind, device, guest_time(options.now)) {
                 Ok(editor) => editor,
@@ -109,6 +128,8 @@ impl Bench {
         }
         Ok(Self {
             overlay,
+            disk,
+            _others: others,
             guest,
             editors,
         })
@@ -138,11 +159,14 @@ impl Bench {
     fn publish(
         self,
         machine: &OpenMachine,
+        point: &str,
         options: &PatchOptions,
         injection: Injection,
     ) -> Result<Patched> {
         let Self {
             overlay,
+            disk,
+            _others,
             guest,
             editors,
         } = self;
@@ -158,7 +182,13 @@ impl Bench {
         let mut verification = None;
         let spread = |units: &mut [Pack]| units.par_iter_mut().for_each(Pack::run);
         let published = overlay.commit_with(&spread, |partial| {
-            let checked = look_again(machine, partial, options, &guest, &injection)?;
+            let checked = look_again(
+                (machine, point, &disk),
+                partial,
+                options,
+                &guest,
+                &injection,
+            )?;
             if !checked.passed {
                 let first = checked.deviations.first().map(|deviation| {
                     let at = deviation
@@ -187,46 +217,141 @@ impl Bench {
     }
 }
 
-/// Where on the disk a volume lies: ranges, each its first byte and its length.
-fn place(point: &OpenPoint, volume: &str) -> Result<Vec<(u64, u64)>> {
-    let cannot = |why: &str| {
-        Error::unsupported(format!(
-            "the filesystem in {volume} cannot be written in place: {why}"
-        ))
-    };
+/// Proves every disk of the machine cold, and gives the proof of the one called `disk` and those of the others.
+fn prove_all(machine: &OpenMachine, point: &str, disk: &str) -> Result<(ColdDisk, Vec<ColdDisk>)> {
+    let disks = machine.point_disks(point)?;
+    let opened = machine.disks(point)?;
+    let mut wanted = None;
+    let mut others = Vec::new();
+    for one in disks {
+        let (image, inside) = one.image()?;
+        let other = opened.iter().filter(|(name, _)| *name != one.name);
+        let evidence = Evidence {
+            saved_states: machine.saved_states(point)?.to_vec(),
+            other_disks: other.map(|(_, source)| source.clone()).collect(),
+            swap_files: Vec::new(),
+        };
+        let cold = ColdDisk::prove(&**image, inside, &evidence)?;
+        if one.name == disk {
+            wanted = Some(cold);
+        } else {
+            others.push(cold);
+        }
+    }
+    let wanted = wanted.ok_or_else(|| Error::unsupported(format!("there is no {disk}")))?;
+    Ok((wanted, others))
+}
+
+/// The disk on which the root of the point's one operating system lies.
+///
+/// # Errors
+/// `Unsupported` when it has none or several, or lies on no one disk.
+pub(crate) fn root_disk(point: &OpenPoint) -> Result<String> {
+    disk_of_root(point, point.only_guest()?)
+}
+
+fn disk_of_root(point: &OpenPoint, guest: &Guest) -> Result<String> {
+    let root = guest
+        .mounts()
+        .first()
+        .ok_or_else(|| Error::unsupported("a system without a root"))?;
+    let ranges = place(point, &root.volume)?;
+    let first = ranges
+        .first()
+        .ok_or_else(|| Error::unsupported("a root of no bytes"))?;
+    match ranges.iter().find(|range| range.disk != first.disk) {
+        None => Ok(first.disk.clone()),
+        Some(other) => Err(cannot(
+            &root.volume,
+            &format!("a part of it is on {}", other.disk),
+        )),
+    }
+}
+
+fn cannot(volume: &str, why: &str) -> Error {
+    Error::unsupported(format!(
+        "the filesystem in {volume} cannot be written in place: {why}"
+    ))
+}
+
+/// Where on the machine's disks a volume lies.
+fn place<'a>(point: &'a OpenPoint, volume: &str) -> Result<&'a [DiskRange]> {
     let (found, _) = point
         .volumes
         .iter()
         .find(|(found, _)| found.info.name == volume)
-        .ok_or_else(|| cannot("it is no volume of the disk"))?;
+        .ok_or_else(|| cannot(volume, "it is no volume of the machine"))?;
     match &found.placement {
-        Placement::Bound(why) => Err(cannot(why)),
-        Placement::Ranges(ranges) => ranges
-            .iter()
-            .map(|range| match range.disk.as_str() {
-                DISK => Ok((range.start, range.len)),
-                other => Err(cannot(&format!("a part of it is on {other}"))),
-            })
-            .collect(),
+        Placement::Bound(why) => Err(cannot(volume, why)),
+        Placement::Ranges(ranges) => Ok(ranges),
     }
 }
 
-/// Why the guest of `point` cannot be changed where it lies, or `None` when it can.
+/// Where on `disk` a volume lies: ranges, each its first byte and its length; `None` when it lies on another.
+fn place_on(point: &OpenPoint, volume: &str, disk: &str) -> Result<Option<Vec<(u64, u64)>>> {
+    let ranges = place(point, volume)?;
+    if ranges.iter().all(|range| range.disk != disk) {
+        return Ok(None);
+    }
+    ranges
+        .iter()
+        .map(|range| {
+            if range.disk == disk {
+                Ok((range.start, range.len))
+            } else {
+                Err(cannot(
+                    volume,
+                    &format!("a part of it is on {}", range.disk),
+                ))
+            }
+        })
+        .collect::<Result<_>>()
+        .map(Some)
+}
+
+/// Where packages put files: all of that must be on the disk that is patched.
+const PACKAGE_PLACES: [&str; 8] = [
+    "/usr", "/var", "/etc", "/opt", "/lib", "/bin", "/sbin", "/boot",
+];
+
+/// Why the guest of `point` cannot be changed where it lies, or `None` when it can. What packages do not touch may lie
+/// anywhere.
 pub(crate) fn cannot_be_written(point: &OpenPoint, guest: &Guest) -> Option<String> {
+    let disk = match disk_of_root(point, guest) {
+        Ok(disk) => disk,
+        Err(error) => return Some(error.to_string()),
+    };
+    let touched = |at: &GuestPath| {
+        at.is_root()
+            || PACKAGE_PLACES.iter().any(|place| {
+                let place = GuestPath::new(*place);
+                place.is_ok_and(|place| at.starts_with(&place))
+            })
+    };
     guest
         .mounts()
         .iter()
         .filter(|mount| {
             let kind = mount.tree.info().kind;
-            EDITORS.iter().any(|editor| editor.kinds.contains(&&*kind))
+            touched(&mount.at) && EDITORS.iter().any(|editor| editor.kinds.contains(&&*kind))
         })
-        .find_map(|mount| place(point, &mount.volume).err())
+        .find_map(|mount| match place_on(point, &mount.volume, &disk) {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(cannot(
+                &mount.volume,
+                &format!(
+                    "{} is on another disk than the root, and one disk is changed",
+                    mount.at
+                ),
+            )),
+            Err(error) => Some(error),
+        })
         .map(|error| error.to_string())
 }
 
 /// Opens the partial image through the read path and holds it against what was injected.
 fn look_again(
-    machine: &OpenMachine,
+    (machine, point, disk): (&OpenMachine, &str, &str),
     partial: &Path,
     options: &PatchOptions,
     base: &Guest,
@@ -238,11 +363,12 @@ fn look_again(
     };
     let folders = machine.files().iter().map(|file| folder(&file.path));
     let gate = LibraryGate::new(folders.chain([folder(&options.target)]))?;
-    let written = OpenMachine::open(
-        &machine.name,
+    let written = machine.with_disk(
+        point,
+        disk,
         partial,
         &MachineOptions {
-            format: Some(options.output.format(machine.image().format())?),
+            format: Some(options.output.format(machine.format(point, disk)?)?),
             gate: Arc::new(gate),
             meter: Meter::unlimited(),
             keys: machine.keys().clone(),
@@ -283,7 +409,7 @@ pub fn patch(
     }
     let Injected { draft, injection } = injected;
     drop(draft);
-    bench.publish(machine, options, injection)
+    bench.publish(machine, &point.info.id, options, injection)
 }
 
 fn draft(
@@ -382,7 +508,7 @@ pub fn patch_once(
     // The draft reads through the editors, which must be nobody else's when they finish.
     let Injected { draft, injection } = injected;
     drop((draft, staged));
-    bench.publish(machine, options, injection)
+    bench.publish(machine, &point.info.id, options, injection)
 }
 
 /// A file of a package: the package file, and where its bytes begin in the data archive.

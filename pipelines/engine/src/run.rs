@@ -284,9 +284,8 @@ fn begin(options: &RunOptions, state: &State) -> Result<RunRow> {
 impl Run<'_> {
     fn open(&self, found: &Found) -> Result<OpenMachine> {
         let limit = self.options.pipeline.limits.inspect_bytes;
-        OpenMachine::open(
-            &found.name,
-            &found.path,
+        OpenMachine::open_found(
+            found,
             &MachineOptions {
                 format: None,
                 gate: self.gate.clone(),
@@ -299,9 +298,8 @@ impl Run<'_> {
     /// The point's machine, opened without a budget: for what must read all of it.
     fn open_whole(&self, point: &Point) -> Result<OpenMachine> {
         let found = self.found(point)?;
-        OpenMachine::open(
-            &found.name,
-            &found.path,
+        OpenMachine::open_found(
+            found,
             &MachineOptions {
                 format: None,
                 gate: self.gate.clone(),
@@ -484,8 +482,8 @@ impl Run<'_> {
                 let done: Done = self.load(point.done)?;
                 let input = (Verified::VERSION, point.done, &done);
                 let verify = || {
-                    let decision: Decision = self.load(point.decision)?;
-                    changer.verify(&point.at, &decision, &done)
+                    let machine = self.open_whole(point)?;
+                    changer.verify(&machine, &point.info.id, &done)
                 };
                 self.work.once(StageName::Verify, &point.at, &input, verify)
             },

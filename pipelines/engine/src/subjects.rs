@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use dormouse_block::{Digest, Error, HostFile, Result, Source, digest_of};
-use dormouse_disk::ChainFile;
 use dormouse_evidence::Subject;
 
 use crate::machine::within;
 use crate::work::Work;
-use crate::{OpenMachine, StageName};
+use crate::{MachineFile, OpenMachine, StageName};
 
 /// The digest of a host file in its present state, read once per state of the file.
 ///
@@ -44,11 +43,15 @@ impl<S: Source> Source for Stoppable<'_, S> {
     }
 }
 
-/// Every host file of the chain as a subject, named by its path in the library.
+/// Every host file of the machine as a subject, named by its path in the library.
 ///
 /// # Errors
 /// `Io` when one cannot be read.
-pub(crate) fn chain(work: &Work<'_>, library: &Path, files: &[ChainFile]) -> Result<Vec<Subject>> {
+pub(crate) fn chain(
+    work: &Work<'_>,
+    library: &Path,
+    files: &[MachineFile],
+) -> Result<Vec<Subject>> {
     files
         .iter()
         .map(|file| {
@@ -73,17 +76,40 @@ pub(crate) fn memory_name(machine: &str, point: &str) -> String {
     format!("memory:{machine}@{point}")
 }
 
-/// The digest of all that the guest sees on its disk at a point.
+/// The name of the subject that is all a guest sees on one of several disks at a point.
+#[must_use]
+pub(crate) fn disk_name(disk: &str, machine: &str, point: &str) -> String {
+    format!("disk:{disk}:{machine}@{point}")
+}
+
+/// All that the guest sees on its disks at a point, as subjects: the point itself where there is one disk, each disk by its
+/// name where there are several.
 ///
 /// # Errors
 /// What cannot be read.
-pub(crate) fn point_digest(work: &Work<'_>, machine: &OpenMachine, point: &str) -> Result<Digest> {
-    let source = machine.image().open_point(point)?;
-    work.observer.bytes(StageName::Attest, source.len());
-    digest_of(&Stoppable {
-        inner: source,
-        work,
-    })
+pub(crate) fn point_subjects(
+    work: &Work<'_>,
+    machine: &OpenMachine,
+    point: &str,
+) -> Result<Vec<Subject>> {
+    let one = machine.has_one_disk(point);
+    machine
+        .disks(point)?
+        .into_iter()
+        .map(|(disk, source)| {
+            work.observer.bytes(StageName::Attest, source.len());
+            let digest = digest_of(&Stoppable {
+                inner: source,
+                work,
+            })?;
+            let name = if one {
+                point_name(&machine.name, point)
+            } else {
+                disk_name(&disk, &machine.name, point)
+            };
+            Ok(Subject::new(name, digest))
+        })
+        .collect()
 }
 
 /// The digest of the saved memory of a point; `None` when it has none.
@@ -95,7 +121,7 @@ pub(crate) fn memory_digest(
     machine: &OpenMachine,
     point: &str,
 ) -> Result<Option<Digest>> {
-    let Some(source) = machine.image().memory(point)? else {
+    let Some(source) = machine.memory(point)? else {
         return Ok(None);
     };
     work.observer.bytes(StageName::Attest, source.len());
