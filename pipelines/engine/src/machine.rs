@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dormouse_block::{Error, ErrorKind, Gap, Locator, Meter, Result, Source};
 use dormouse_disk::{ChainFile, FormatName, Gate, Image, OpenOptions, PointInfo, PointKind};
 use dormouse_filesystem::{FilesystemInfo, Guest, OpenVolume, assemble};
-use dormouse_packages::Inventory;
+use dormouse_packages::{Inventory, Selection};
 use dormouse_volume::{DiskInput, Note, Volume, VolumeInfo, volumes};
 use serde::{Deserialize, Serialize};
 
@@ -427,6 +427,12 @@ impl OpenPoint {
     /// Reads the packages of every operating system of the point, and says all that was seen.
     #[must_use]
     pub fn inspect(&self) -> Inspection {
+        self.inspect_of(&Selection::default())
+    }
+
+    /// As [`OpenPoint::inspect`], looking for the chosen families of packages alone.
+    #[must_use]
+    pub fn inspect_of(&self, selection: &Selection) -> Inspection {
         let systems = self
             .guests
             .iter()
@@ -436,7 +442,7 @@ impl OpenPoint {
                     .iter()
                     .map(|mount| (mount.at.to_string(), mount.volume.clone()))
                     .collect(),
-                inventory: dormouse_packages::take(guest, &self.at),
+                inventory: dormouse_packages::take_of(guest, &self.at, selection),
                 // What cannot be read is a gap of the inventory already, and this is no evidence.
                 first_boot: first_boot::read(guest).unwrap_or_default(),
             })
