@@ -5,12 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use dormouse_block::{Error, GuestPath, Result};
 use dormouse_filesystem::Guest;
 
-use crate::Package;
 use crate::cataloger::files_of;
 use crate::dpkg::ADMIN_DIRECTORY;
+use crate::{Family, Package};
 
 /// Largest list of files read, in bytes. A kernel's has under 1 MiB.
 const MAX_LIST: u64 = 64 << 20;
+
+fn is_of_language(package: &Package) -> bool {
+    use Family::{Cargo, Gem, Go, Npm, Python};
+    matches!(package.family, Python | Npm | Gem | Go | Cargo)
+}
 
 /// Fills in who owns the files in which packages were found, by dpkg's lists.
 ///
@@ -19,7 +24,7 @@ const MAX_LIST: u64 = 64 << 20;
 pub(crate) fn note_owners(guest: &Guest, packages: &mut BTreeSet<Package>) -> Result<()> {
     let wanted: BTreeSet<GuestPath> = packages
         .iter()
-        .filter(|package| package.family.reach() == crate::Reach::Beside)
+        .filter(|package| is_of_language(package))
         .filter_map(|package| package.location.clone())
         .collect();
     if wanted.is_empty() {
@@ -32,7 +37,7 @@ pub(crate) fn note_owners(guest: &Guest, packages: &mut BTreeSet<Package>) -> Re
     *packages = std::mem::take(packages)
         .into_iter()
         .map(|mut package| {
-            if package.family.reach() == crate::Reach::Beside
+            if is_of_language(&package)
                 && let Some(location) = &package.location
             {
                 package.owned_by = owners.get(location).cloned();
