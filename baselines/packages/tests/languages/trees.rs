@@ -101,9 +101,9 @@ fn what_the_system_s_packages_hold_is_told_apart() {
     let inventory = look(&["default", "python"]);
     let owner = |name: &str| {
         let found = inventory.find(name).next().unwrap();
-        found.owned_by.as_deref()
+        found.owned_by.clone()
     };
-    assert_eq!(owner("six"), Some("python3-six"));
+    assert_eq!(owner("six").as_deref(), Some("python3-six"));
     assert_eq!(owner("old"), None);
     assert_eq!(owner("python3-six"), None);
 }
