@@ -18,7 +18,7 @@ fn package(bytes: &[u8], location: &GuestPath) -> Result<Package> {
     for line in head {
         match line.split_once(':') {
             Some((key, value)) if key.eq_ignore_ascii_case("name") => {
-                name = name.or(Some(value.trim()))
+                name = name.or(Some(value.trim()));
             }
             Some((key, value)) if key.eq_ignore_ascii_case("version") => {
                 version = version.or(Some(value.trim()));

@@ -215,10 +215,7 @@ fn dirty_vectors_of_old_logs_make_a_dirty_hive_whole() {
             .unwrap()
             .is_some()
     );
-    let value = hive
-        .key(&format!(r"KEY_with_many_subkeys\4500"))
-        .unwrap()
-        .unwrap();
+    let value = hive.key(r"KEY_with_many_subkeys\4500").unwrap().unwrap();
     let data = value.value("v").unwrap().unwrap().data().unwrap();
     let text: Vec<u8> = data.into_iter().step_by(2).collect();
     assert_eq!(text, b"a\0bb\0ccc\0\0");

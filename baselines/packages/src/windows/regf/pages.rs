@@ -54,7 +54,7 @@ impl Pages {
     }
 
     /// A page of the file, with zeroes where the file ends within it; `None` where it ended before.
-    fn from_file(&self, page: u64) -> Result<Option<Vec<u8>>> {
+    fn page_on_disk(&self, page: u64) -> Result<Option<Vec<u8>>> {
         let start = page
             .checked_mul(4096)
             .and_then(|start| start.checked_add(BASE_BLOCK))
@@ -83,7 +83,7 @@ impl Pages {
                 if self.dirty.len() >= MAX_DIRTY {
                     return Err(Error::limit("more than 128 MiB of dirty pages"));
                 }
-                let known = self.from_file(page)?.unwrap_or_else(|| vec![0; PAGE]);
+                let known = self.page_on_disk(page)?.unwrap_or_else(|| vec![0; PAGE]);
                 self.dirty.insert(page, known);
             }
             let n = bytes.len().min(PAGE.saturating_sub(within));
@@ -152,7 +152,7 @@ impl Pages {
             from(bytes);
             return Ok(());
         }
-        let Some(bytes) = self.from_file(page)? else {
+        let Some(bytes) = self.page_on_disk(page)? else {
             return Err(Error::corrupt("the hive's file ends before its bins do")
                 .at_offset(page.saturating_mul(4096)));
         };
