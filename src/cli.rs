@@ -219,6 +219,17 @@ pub(crate) enum Format {
     Json,
     /// A page; for reports.
     Html,
+    /// A CycloneDX 1.6 bill of materials; for inventories.
+    Cyclonedx,
+    /// An SPDX 2.3 bill of materials; for inventories.
+    Spdx,
+}
+
+impl Format {
+    /// Whether it is a bill of materials, which only an inventory can be written as.
+    pub(crate) fn is_bill(self) -> bool {
+        matches!(self, Self::Cyclonedx | Self::Spdx)
+    }
 }
 
 /// When tables are coloured.
@@ -255,7 +266,7 @@ pub(crate) enum Command {
     /// Copy files and folders out of a guest
     Cp(Copy),
     /// List the installed packages of restore points, with coverage
-    Inventory(Images),
+    Inventory(Inventory),
     /// Judge restore points by a baseline: the gate of a build or a restore
     Check(Images),
     /// Say what would be done; touch nothing
@@ -293,6 +304,25 @@ pub(crate) struct Images {
     /// Disk images, or folders of them
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<PathBuf>,
+}
+
+/// What to list, of which images.
+#[derive(Debug, Args)]
+pub(crate) struct Inventory {
+    /// Disk images, or folders of them
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<PathBuf>,
+    /// Families of packages to look for, separated by commas
+    ///
+    /// dpkg, rpm, apk, pacman, windows, windows-application, snap and flatpak are a look at known files, and make up `default`;
+    /// python, npm, gem, go and cargo walk over all folders of the guest. `all` is all of them.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "default"
+    )]
+    pub(crate) catalogers: Vec<String>,
 }
 
 /// One image.

@@ -86,6 +86,10 @@ fn fail(error: &anyhow::Error, exit: Exit) -> Exit {
 }
 
 fn dispatch(command: &Command, settings: &Settings) -> anyhow::Result<Exit> {
+    let bill = settings.global.format.is_some_and(cli::Format::is_bill);
+    if bill && !matches!(command, Command::Inventory(_)) {
+        anyhow::bail!("only an inventory can be written as a bill of materials");
+    }
     match command {
         Command::Inspect(arguments) => commands::inspect::run(arguments, settings),
         Command::Ls(arguments) => commands::ls::run(arguments, settings),

@@ -1,6 +1,8 @@
 //! `dormouse check`.
 
+use dormouse_packages::Selection;
 use dormouse_policy::{Assessment, Finding};
+
 use serde::Serialize;
 
 use super::inspect::inspections;
@@ -41,7 +43,7 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
     let mut assessments = Vec::new();
     let mut first_boots = Vec::new();
     for (machine, points) in &opened.machines {
-        let (inspections, unread) = inspections(machine, points)?;
+        let (inspections, unread) = inspections(machine, points, &Selection::default())?;
         gaps.extend(unread);
         for inspection in inspections {
             for system in &inspection.systems {

@@ -1,6 +1,7 @@
 //! `dormouse inspect`.
 
 use dormouse_engine::{Inspection, Machine, OpenMachine, Power};
+use dormouse_packages::Selection;
 use serde::Serialize;
 
 use super::target::{open_all, say_gaps};
@@ -36,7 +37,7 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
         gaps: opened.gaps,
     };
     for (machine, points) in &opened.machines {
-        let (points, gaps) = inspections(machine, points)?;
+        let (points, gaps) = inspections(machine, points, &Selection::default())?;
         document.gaps.extend(gaps);
         document.machines.push(One {
             machine: machine.fact(None),
@@ -67,12 +68,13 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
 pub(crate) fn inspections(
     machine: &OpenMachine,
     points: &[String],
+    selection: &Selection,
 ) -> anyhow::Result<(Vec<Inspection>, Vec<dormouse_block::Gap>)> {
     let mut inspections = Vec::new();
     let mut gaps = Vec::new();
     for id in points {
         match machine.open_point(id) {
-            Ok(point) => inspections.push(point.inspect()),
+            Ok(point) => inspections.push(point.inspect_of(selection)),
             Err(error) if error.kind() == dormouse_block::ErrorKind::Cancelled => {
                 return Err(error.into());
             }

@@ -1,13 +1,14 @@
 //! `dormouse inventory`.
 
 use dormouse_engine::Inspection;
-use dormouse_packages::{Inventory, Kind};
+use dormouse_evidence::{Bill, bill_format};
+use dormouse_packages::{Inventory, Kind, Selection};
 use serde::Serialize;
 
 use super::inspect::inspections;
 use super::target::{open_all, say_gaps};
 use crate::answer::Answer;
-use crate::cli::Images;
+use crate::cli::{Format, Inventory as Arguments};
 use crate::exit::Exit;
 use crate::settings::Settings;
 
@@ -23,11 +24,13 @@ struct Document<'a> {
 ///
 /// # Errors
 /// Failures of the host.
-pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exit> {
+pub(crate) fn run(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Exit> {
+    let selection = Selection::parse(&arguments.catalogers)
+        .map_err(|name| anyhow::anyhow!("{name:?} is no family of packages"))?;
     let mut opened = open_all(&arguments.images, settings)?;
     let mut all: Vec<Inspection> = Vec::new();
     for (machine, points) in &opened.machines {
-        let (points, gaps) = inspections(machine, points)?;
+        let (points, gaps) = inspections(machine, points, &selection)?;
         all.extend(points);
         opened.gaps.extend(gaps);
     }
@@ -41,7 +44,20 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
         .chain(all.iter().flat_map(|point| &point.gaps))
         .collect();
     let answer = Answer::new(settings);
-    if answer.is_table() {
+    let format = match settings.format() {
+        Format::Cyclonedx => bill_format("cyclonedx"),
+        Format::Spdx => bill_format("spdx"),
+        Format::Table | Format::Json | Format::Html => None,
+    };
+    if let Some(format) = format {
+        let bill = Bill {
+            inventories: &inventories,
+            gaps: &gaps,
+            as_of: settings.global.as_of,
+            tool: ("dormouse", env!("CARGO_PKG_VERSION")),
+        };
+        answer.bytes(&format.render(&bill)?)?;
+    } else if answer.is_table() {
         let mut rows = answer.table(&[
             "Machine",
             "Point",

@@ -10,7 +10,7 @@ use dormouse_disk::{Bitmap, FormatName, Gate, ManifestEntry, PointInfo, PointKin
 use dormouse_filesystem::{
     FilesystemInfo, Guest, OpenVolume, Snapshot, Subvolume, Tree, assemble, open_all,
 };
-use dormouse_packages::Inventory;
+use dormouse_packages::{Inventory, Selection};
 use dormouse_volume::{DiskInput, Keys, Note, Volume, VolumeInfo, volumes_with_keys};
 use serde::{Deserialize, Serialize};
 
@@ -760,6 +760,12 @@ impl OpenPoint {
     /// Reads the packages of every operating system of the point, and says all that was seen.
     #[must_use]
     pub fn inspect(&self) -> Inspection {
+        self.inspect_of(&Selection::default())
+    }
+
+    /// As [`OpenPoint::inspect`], looking for the chosen families of packages alone.
+    #[must_use]
+    pub fn inspect_of(&self, selection: &Selection) -> Inspection {
         let systems = self
             .guests
             .iter()
@@ -781,7 +787,7 @@ impl OpenPoint {
                     .iter()
                     .map(|mount| (mount.at.to_string(), mount.volume.clone()))
                     .collect(),
-                inventory: dormouse_packages::take(guest, &self.at),
+                inventory: dormouse_packages::take_of(guest, &self.at, selection),
                 // What cannot be read is a gap of the inventory already, and this is no evidence.
                 first_boot: first_boot::read(guest).unwrap_or_default(),
             })

@@ -20,11 +20,13 @@
 //! assert_eq!(verified.statement.subject, statement.subject);
 //! ```
 
+mod bom;
 mod envelope;
 mod key;
 mod report;
 mod statement;
 
+pub use bom::{BILL_FORMATS, Bill, BillFormat, bill_format};
 pub use envelope::{Envelope, Signature, Signer, Verified, verify};
 pub use key::{PublicKey, SigningKey};
 pub use report::{
