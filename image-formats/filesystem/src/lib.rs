@@ -16,17 +16,25 @@
 //! ```
 
 mod assemble;
+pub mod erofs;
+pub mod exfat;
 pub mod ext;
 pub mod fat;
 mod guest;
+pub mod iso9660;
+mod lz4;
 mod memory;
 mod names;
 pub mod ntfs;
+mod pieces;
+pub mod squashfs;
 mod tree;
+mod wtf8;
 
 pub use assemble::{FstabEntry, OpenVolume, Systems, assemble, parse_fstab};
 pub use guest::{Follow, Guest, Mount, Resolved};
 pub use memory::MemoryTree;
 pub use tree::{
-    DirEntry, FILESYSTEMS, Filesystem, FilesystemInfo, Left, Metadata, NodeId, NodeKind, Time, Tree, open,
+    DirEntry, FILESYSTEMS, Filesystem, FilesystemInfo, Left, Metadata, NodeId, NodeKind, Time,
+    Tree, open,
 };

@@ -252,7 +252,15 @@ pub trait Filesystem: Sync {
 }
 
 /// The filesystems that can be opened, in the order they are tried.
-pub const FILESYSTEMS: &[&dyn Filesystem] = &[&crate::ext::Ext4, &crate::ntfs::Ntfs, &crate::fat::Fat];
+pub const FILESYSTEMS: &[&dyn Filesystem] = &[
+    &crate::ext::Ext4,
+    &crate::ntfs::Ntfs,
+    &crate::exfat::Exfat,
+    &crate::squashfs::Squashfs,
+    &crate::iso9660::Iso9660,
+    &crate::erofs::Erofs,
+    &crate::fat::Fat,
+];
 
 /// Opens whatever filesystem `volume` carries; `None` when no signature is known.
 ///

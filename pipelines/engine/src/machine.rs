@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dormouse_block::{Error, ErrorKind, Gap, Locator, Meter, Result, Source};
 use dormouse_disk::{ChainFile, FormatName, Gate, Image, OpenOptions, PointInfo, PointKind};
-use dormouse_filesystem::{FilesystemInfo, Guest, OpenVolume, assemble};
+use dormouse_filesystem::{FilesystemInfo, Guest, Left, OpenVolume, assemble};
 use dormouse_packages::Inventory;
 use dormouse_volume::{DiskInput, Note, Volume, VolumeInfo, volumes};
 use serde::{Deserialize, Serialize};
@@ -68,7 +68,8 @@ pub struct FileFact {
 pub enum Power {
     /// Shut down: nothing but its disk.
     Cold,
-    /// Stopped without a shutdown: a filesystem's journal was left with work, replayed in memory for reading.
+    /// Stopped without a shutdown: a filesystem's journal was left with work, replayed in memory for reading, or a
+    /// filesystem says that it was not unmounted.
     Crashed {
         /// The volumes concerned.
         volumes: Vec<String>,
@@ -78,7 +79,7 @@ pub enum Power {
         /// Bytes of saved memory and devices; 0 where the image says no more than that there are some.
         memory: u64,
     },
-    /// Hibernated: its memory lies in a swap volume.
+    /// Hibernated: its memory lies in a swap volume, or in a file of Windows's.
     Hibernated {
         /// The volume.
         volume: String,
@@ -298,6 +299,7 @@ impl OpenMachine {
         }
         let mut opened = Vec::new();
         let mut listed = Vec::new();
+        let (mut asleep, mut in_use) = (None, Vec::new());
         for volume in map.volumes {
             let here = Locator::default().volume(volume.info.name.clone());
             let tree = match open_volume(&volume) {
@@ -310,6 +312,18 @@ impl OpenMachine {
             };
             let filesystem = tree.as_ref().map(|tree| tree.info());
             if let Some(tree) = tree {
+                match tree.left() {
+                    Left::Clean => {}
+                    Left::Unclean(why) => {
+                        // Nothing was replayed: what was written last may be missing.
+                        in_use.push(volume.info.name.clone());
+                        gaps.push(gap_of(&Error::unsupported(why), &here, &volume.info));
+                    }
+                    Left::Hibernated(why) => {
+                        notes.push(format!("{here}: {why}"));
+                        asleep.get_or_insert_with(|| volume.info.name.clone());
+                    }
+                }
                 let partition = volume.info.partition.as_ref();
                 opened.push(OpenVolume {
                     name: volume.info.name.clone(),
@@ -322,7 +336,15 @@ impl OpenMachine {
         }
         let systems = assemble(&opened)?;
         gaps.extend(systems.gaps);
-        let power = self.power(&info, &listed)?;
+        let power = match (self.power(&info, &listed)?, asleep) {
+            (Power::Cold | Power::Crashed { .. }, Some(volume)) => Power::Hibernated { volume },
+            (Power::Cold, None) if !in_use.is_empty() => Power::Crashed { volumes: in_use },
+            (Power::Crashed { mut volumes }, None) => {
+                volumes.extend(in_use);
+                Power::Crashed { volumes }
+            }
+            (power, _) => power,
+        };
         if systems.guests.is_empty() {
             gaps.push(Gap {
                 at: Locator::default(),

@@ -58,7 +58,11 @@ impl<'a> Directory<'a> {
         Ok(Self {
             table,
             boot,
-            unit: if boot.cluster <= block { boot.cluster } else { 512 },
+            unit: if boot.cluster <= block {
+                boot.cluster
+            } else {
+                512
+            },
             root,
             blocks,
             used: stream(attribute::BITMAP)?,
@@ -128,7 +132,9 @@ impl<'a> Directory<'a> {
             };
         };
         let bits = used.whole(self.table, self.boot, MAX_BLOCKS)?;
-        let per = u64::from(self.root.block).checked_div(self.unit).unwrap_or(1);
+        let per = u64::from(self.root.block)
+            .checked_div(self.unit)
+            .unwrap_or(1);
         let size = self.blocks.as_ref().map_or(0, Stream::size);
         let there = size.checked_div(u64::from(self.root.block)).unwrap_or(0);
         for (nth, byte) in (0_u64..).zip(&bits) {
@@ -143,7 +149,9 @@ impl<'a> Directory<'a> {
                     return Err(Error::corrupt("an index leads to a block that is free"));
                 }
                 if block < there && self.block(number)?.iter().any(|entry| entry.name.is_some()) {
-                    return Err(Error::corrupt("an index does not lead to all of its blocks"));
+                    return Err(Error::corrupt(
+                        "an index does not lead to all of its blocks",
+                    ));
                 }
             }
         }

@@ -63,13 +63,10 @@ impl Extents {
                     .checked_add(signed(delta)?)
                     .ok_or_else(|| bad("a run lies outside the volume"))?;
                 let start = u64::try_from(place).ok();
-                start.filter(|start| {
-                    start
-                        .checked_add(len)
-                        .is_some_and(|end| end <= clusters)
-                })
-                .ok_or_else(|| bad("a run lies outside the volume"))?
-                .into()
+                start
+                    .filter(|start| start.checked_add(len).is_some_and(|end| end <= clusters))
+                    .ok_or_else(|| bad("a run lies outside the volume"))?
+                    .into()
             };
             if self.0.len() >= MAX_RUNS {
                 return Err(Error::limit("an attribute of more than 2^20 runs"));
@@ -92,7 +89,10 @@ impl Extents {
 
     /// What is left of the run that cluster `at` of the attribute is in.
     pub(super) fn from(&self, at: u64) -> Option<Run> {
-        let nth = self.0.partition_point(|run| run.first <= at).checked_sub(1)?;
+        let nth = self
+            .0
+            .partition_point(|run| run.first <= at)
+            .checked_sub(1)?;
         let run = self.0.get(nth)?;
         let within = at.saturating_sub(run.first);
         let len = run.len.checked_sub(within).filter(|len| *len > 0)?;
@@ -143,7 +143,13 @@ mod tests {
             .unwrap();
         assert_eq!(extents.from(3).unwrap().place, Some(103));
         assert_eq!(extents.from(8).unwrap().place, None);
-        assert_eq!((extents.from(13).unwrap().place, extents.from(13).unwrap().len), (Some(91), 1));
+        assert_eq!(
+            (
+                extents.from(13).unwrap().place,
+                extents.from(13).unwrap().len
+            ),
+            (Some(91), 1)
+        );
         assert!(extents.from(14).is_none());
     }
 
@@ -152,13 +158,19 @@ mod tests {
         for (runs, last) in [
             (&[0x11, 8, 100, 0][..], 8),
             (&[0x11, 0, 100, 0], 0),
-            (&[0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F, 1], u64::MAX >> 1),
+            (
+                &[0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F, 1],
+                u64::MAX >> 1,
+            ),
             (&[0x11, 8, 0x80, 0], 7),
             (&[0x81, 8, 0, 0, 0, 0, 0, 0, 0, 0x7F, 0], 7),
             (&[0xF1, 8, 0], 7),
             (&[0x2F], 0),
         ] {
-            assert!(Extents::default().add(&part(runs, last), 1000).is_err(), "{runs:?}");
+            assert!(
+                Extents::default().add(&part(runs, last), 1000).is_err(),
+                "{runs:?}"
+            );
         }
     }
 }

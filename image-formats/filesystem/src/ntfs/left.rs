@@ -54,7 +54,10 @@ fn open_log(log: &[u8]) -> Log {
         Some(first) => page(log, first.size),
         None => page(log, 4096),
     };
-    let newest = [first, second].into_iter().flatten().max_by_key(|page| page.lsn);
+    let newest = [first, second]
+        .into_iter()
+        .flatten()
+        .max_by_key(|page| page.lsn);
     match newest {
         Some(page) if page.closed => Log::Closed,
         Some(page) if page.major >= 2 => Log::Fast,
@@ -94,7 +97,9 @@ pub(super) fn hibernated(head: &[u8]) -> Option<Left> {
         b"hibr" | b"HIBR" => {
             "Windows is hibernated, or was shut down with fast startup: hiberfil.sys holds its memory"
         }
-        b"RSTR" | b"rstr" => "Windows was being read back from hiberfil.sys, which still holds its memory",
+        b"RSTR" | b"rstr" => {
+            "Windows was being read back from hiberfil.sys, which still holds its memory"
+        }
         _ => return None,
     };
     Some(Left::Hibernated(what.to_owned()))
@@ -133,7 +138,11 @@ mod tests {
         assert_eq!(told(&clean, &restart(1, 0xFFFF, 0)), None);
         assert_eq!(told(&clean, &restart(1, 0, 2)), None);
         assert!(told(&clean, &restart(1, 0, 0)).unwrap().contains("log"));
-        assert!(told(&clean, &restart(2, 0, 0)).unwrap().contains("fast startup"));
+        assert!(
+            told(&clean, &restart(2, 0, 0))
+                .unwrap()
+                .contains("fast startup")
+        );
         assert!(told(&clean, &vec![0; LOG_HEAD]).is_some());
     }
 

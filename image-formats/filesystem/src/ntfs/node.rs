@@ -52,7 +52,9 @@ impl Node {
     pub(super) fn read(table: &Table, boot: &Boot, reference: Reference) -> Result<Self> {
         let record = table.record(reference)?;
         if record.base.number() != 0 {
-            return Err(Error::corrupt("no such node: a record that is a part of another"));
+            return Err(Error::corrupt(
+                "no such node: a record that is a part of another",
+            ));
         }
         let mut list = None;
         for attribute in record.attributes()? {
@@ -92,7 +94,10 @@ impl Node {
             return Ok(());
         };
         let mut last: Option<Record> = None;
-        for listed in list.iter().filter(|listed| wanted(listed.kind, &listed.name)) {
+        for listed in list
+            .iter()
+            .filter(|listed| wanted(listed.kind, &listed.name))
+        {
             let number = listed.record.number();
             let known = if number == self.record.reference.number() {
                 &self.record
@@ -107,12 +112,14 @@ impl Node {
                 if record.base.number() != self.record.reference.number() {
                     return Err(Error::corrupt("an attribute list leads to another file"));
                 }
-                last.insert(record)
+                &*last.insert(record)
             };
             let attributes = known.attributes()?;
             let found = attributes
                 .iter()
-                .find(|attribute| attribute.id == listed.id && attribute.is(listed.kind, &listed.name))
+                .find(|attribute| {
+                    attribute.id == listed.id && attribute.is(listed.kind, &listed.name)
+                })
                 .ok_or_else(|| Error::corrupt("an attribute list names what is not there"))?;
             each(found)?;
         }
@@ -131,9 +138,11 @@ impl Node {
         name: &[u8],
     ) -> Result<Option<Stream>> {
         let mut builder = Builder::default();
-        self.each(table, &|of, called| of == kind && called == name, &mut |attribute| {
-            builder.add(attribute, boot)
-        })?;
+        self.each(
+            table,
+            &|of, called| of == kind && called == name,
+            &mut |attribute| builder.add(attribute, boot),
+        )?;
         if builder.parts == 0 {
             return Ok(None);
         }
@@ -164,7 +173,9 @@ impl Node {
         let mut out = Vec::new();
         self.each(table, &|of, _| of == kind, &mut |attribute| {
             let Body::Resident(bytes) = attribute.body else {
-                return Err(Error::corrupt("an attribute that must stand in its record does not"));
+                return Err(Error::corrupt(
+                    "an attribute that must stand in its record does not",
+                ));
             };
             out.push(bytes.to_vec());
             Ok(())
@@ -384,7 +395,11 @@ impl InClusters {
             at = at.saturating_add(len);
         }
         let mut packed = vec![0; index(stored.saturating_mul(boot.cluster))];
-        table.read(&self.extents, first.saturating_mul(boot.cluster), &mut packed)?;
+        table.read(
+            &self.extents,
+            first.saturating_mul(boot.cluster),
+            &mut packed,
+        )?;
         if stored == per {
             return Ok(packed.into());
         }

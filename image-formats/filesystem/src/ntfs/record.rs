@@ -41,7 +41,9 @@ pub(super) fn fix(bytes: &mut [u8], magic: &[u8; 4]) -> Result<()> {
             .get_mut(STRIDE.saturating_sub(2)..)
             .ok_or_else(overflow)?;
         if end != mark {
-            return Err(Error::corrupt("a sector was not written with its neighbours"));
+            return Err(Error::corrupt(
+                "a sector was not written with its neighbours",
+            ));
         }
         end.copy_from_slice(saved);
     }
@@ -86,7 +88,9 @@ impl Record {
         fix(&mut bytes, b"FILE")?;
         let flags = le_u16(&bytes, 22)?;
         if flags & IN_USE == 0 {
-            return Err(Error::corrupt("no such node: a file record that is not in use"));
+            return Err(Error::corrupt(
+                "no such node: a file record that is not in use",
+            ));
         }
         let used = index(le_u32(&bytes, 24)?);
         if used > bytes.len() {

@@ -18,6 +18,7 @@ use super::table::Table;
 use super::time;
 use super::wof::{self, Packing};
 use crate::fat::{index, wide};
+use crate::wtf8::{shown, written};
 use crate::{DirEntry, FilesystemInfo, Left, Metadata, NodeId, NodeKind, Time, Tree};
 
 /// Records below this one are the filesystem's own.
@@ -134,10 +135,10 @@ impl NtfsTree {
     fn hibernated(&self, root: &Node) -> Result<Option<Left>> {
         let listed = Directory::open(root, &self.table, &self.boot)?.list()?;
         for entry in listed {
-            let is = entry
-                .name
-                .as_ref()
-                .is_some_and(|name| name::shown(&name.units).eq_ignore_ascii_case(b"hiberfil.sys"));
+            let is = entry.name.as_ref().is_some_and(|name| {
+                name.attributes & name::DIRECTORY == 0
+                    && shown(&name.units).eq_ignore_ascii_case(b"hiberfil.sys")
+            });
             if is {
                 let mut head = [0; 8];
                 let read = self.read_at(NodeId(entry.file.0), 0, &mut head)?;
@@ -203,7 +204,10 @@ impl NtfsTree {
             .unwrap_or_else(|| Stream::Resident(Arc::default()));
         match reparse {
             Some(Reparse::Packed(packing)) => {
-                let name: Vec<u8> = wof::STREAM.encode_utf16().flat_map(u16::to_le_bytes).collect();
+                let name: Vec<u8> = wof::STREAM
+                    .encode_utf16()
+                    .flat_map(u16::to_le_bytes)
+                    .collect();
                 let packed = self
                     .stream(node, attribute::DATA, &name)?
                     .ok_or_else(|| Error::corrupt("a packed file without its packed stream"))?;
@@ -231,7 +235,7 @@ impl NtfsTree {
             b"IntxLNK\x01" => {
                 let bytes = data.whole(&self.table, &self.boot, MAX_INTERIX)?;
                 let units = name::units(bytes.get(8..).unwrap_or_default());
-                return Ok(Some(What::Link(name::shown(&units))));
+                return Ok(Some(What::Link(shown(&units))));
             }
             b"IntxCHR\0" => NodeKind::CharDevice,
             b"IntxBLK\0" => NodeKind::BlockDevice,
@@ -247,7 +251,9 @@ impl NtfsTree {
     /// The extended attributes of OS/2 and WSL (`$EA`), by their own names.
     fn attributes(&self, node: &Node) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         let mut out = BTreeMap::new();
-        let bytes = self.small(node, attribute::EA, MAX_XATTR)?.unwrap_or_default();
+        let bytes = self
+            .small(node, attribute::EA, MAX_XATTR)?
+            .unwrap_or_default();
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let next = index(le_u32(rest, 0)?);
@@ -305,13 +311,18 @@ impl NtfsTree {
     /// Clusters that are free; 0 when that is not known.
     fn count_free(&self) -> Result<u64> {
         let node = Node::read(&self.table, &self.boot, BITMAP)?;
-        let bits = self.small(&node, attribute::DATA, MAX_COUNTED)?.unwrap_or_default();
+        let bits = self
+            .small(&node, attribute::DATA, MAX_COUNTED)?
+            .unwrap_or_default();
         let used: u64 = bits.iter().map(|byte| u64::from(byte.count_ones())).sum();
         // Bits beyond the last cluster are set.
         let beyond = wide(bits.len())
             .saturating_mul(8)
             .saturating_sub(self.boot.clusters);
-        Ok(self.boot.clusters.saturating_sub(used.saturating_sub(beyond)))
+        Ok(self
+            .boot
+            .clusters
+            .saturating_sub(used.saturating_sub(beyond)))
     }
 
     fn listed(&self, directory: Reference, entry: Entry) -> Result<Option<DirEntry>> {
@@ -322,7 +333,9 @@ impl NtfsTree {
             return Ok(None);
         }
         if name.parent.number() != directory.number() {
-            return Err(Error::corrupt("a name stands in another directory than its own"));
+            return Err(Error::corrupt(
+                "a name stands in another directory than its own",
+            ));
         }
         if name.namespace == name::DOS {
             // The long name beside it is the one that users see.
@@ -393,8 +406,7 @@ impl Tree for NtfsTree {
         match self.what(&node, &standard)? {
             What::Directory => {
                 out.kind = NodeKind::Directory;
-                let blocks =
-                    self.stream(&node, attribute::INDEX_ALLOCATION, super::index::NAME)?;
+                let blocks = self.stream(&node, attribute::INDEX_ALLOCATION, super::index::NAME)?;
                 out.size = blocks.map_or(0, |blocks| blocks.size());
             }
             What::File(Content::Plain(stream)) => out.size = stream.size(),
@@ -419,7 +431,11 @@ impl Tree for NtfsTree {
         let directory = Directory::open(&node, &self.table, &self.boot)?;
         let mut out = Vec::new();
         for entry in directory.list()? {
-            if entry.name.as_ref().is_some_and(|name| name.namespace == name::DOS) {
+            if entry
+                .name
+                .as_ref()
+                .is_some_and(|name| name.namespace == name::DOS)
+            {
                 continue;
             }
             out.extend(self.listed(node.record.reference, entry)?);
@@ -429,7 +445,7 @@ impl Tree for NtfsTree {
 
     /// Names are equal whatever their case, an equal one first; short names lead to files as well.
     fn lookup(&self, id: NodeId, wanted: &[u8]) -> Result<Option<DirEntry>> {
-        let Some(wanted) = name::written(wanted) else {
+        let Some(wanted) = written(wanted, name::MAX_UNITS) else {
             return Ok(None);
         };
         let node = self.node(id)?;
@@ -489,7 +505,11 @@ impl Tree for NtfsTree {
         let mut out = BTreeMap::new();
         for (name, value) in self.attributes(&node)? {
             let named = SPACES.iter().any(|space| name.starts_with(space));
-            let name = if named { name } else { [b"user.ea.", &name[..]].concat() };
+            let name = if named {
+                name
+            } else {
+                [b"user.ea.", &name[..]].concat()
+            };
             out.insert(name, value);
         }
         let streams = node.streams(&self.table)?;
@@ -504,7 +524,7 @@ impl Tree for NtfsTree {
             )
         };
         for name in streams {
-            let shown = name::shown(&name::units(&name));
+            let shown = shown(&name::units(&name));
             if packed && shown == wof::STREAM.as_bytes() {
                 continue;
             }

@@ -30,7 +30,9 @@ impl Packing {
     /// `Unsupported` for files in an image of another kind and unknown packings.
     pub(super) fn parse(body: &[u8]) -> Result<Self> {
         if le_u32(body, 0)? != 1 {
-            return Err(Error::unsupported("an unknown version of Windows's file compression"));
+            return Err(Error::unsupported(
+                "an unknown version of Windows's file compression",
+            ));
         }
         match le_u32(body, 4)? {
             1 => {
@@ -39,14 +41,20 @@ impl Packing {
                 ));
             }
             2 if le_u32(body, 8)? == 1 => {}
-            _ => return Err(Error::unsupported("an unknown provider of Windows's file compression")),
+            _ => {
+                return Err(Error::unsupported(
+                    "an unknown provider of Windows's file compression",
+                ));
+            }
         }
         match le_u32(body, 12)? {
             0 => Ok(Self::Xpress(4 << 10)),
             1 => Ok(Self::Lzx),
             2 => Ok(Self::Xpress(8 << 10)),
             3 => Ok(Self::Xpress(16 << 10)),
-            _ => Err(Error::unsupported("an unknown packing of Windows's file compression")),
+            _ => Err(Error::unsupported(
+                "an unknown packing of Windows's file compression",
+            )),
         }
     }
 
@@ -113,7 +121,11 @@ impl Packing {
             stream
                 .read(table, boot, nth.saturating_mul(each), raw, &mut None)
                 .map_err(|_| broken())?;
-            if each == 8 { le_u64(raw, 0) } else { Ok(u64::from(le_u32(raw, 0)?)) }
+            if each == 8 {
+                le_u64(raw, 0)
+            } else {
+                Ok(u64::from(le_u32(raw, 0)?))
+            }
         };
         let data = stream.size().checked_sub(head).ok_or_else(broken)?;
         let start = match nth.checked_sub(1) {
