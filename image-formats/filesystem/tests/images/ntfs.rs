@@ -112,7 +112,7 @@ fn every_cluster_size_reads_as_ntfs_3g_reads_it() {
         ("4096", "-c 4096", 24, 1500, true),
         ("sectors", "-c 4096 -s 4096", 24, 100, true),
         ("65536", "-c 65536", 48, 60, false),
-        ("2m", "-c 2097152", 256, 10, false),
+        ("2m", "-c 2097152", 512, 10, false),
     ] {
         let image = made(folder.path(), name, options, mib);
         {
