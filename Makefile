@@ -39,8 +39,8 @@ doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
 scenario: ## the whole program on real machines, against qemu, e2fsck, dpkg, apt and openssl
-	$(CARGO) build --release --locked
-	@tests/scenario.sh $(DORMOUSE) $(DEMO)
+	$(CARGO) build --profile scenario --locked
+	@tests/scenario.sh target/scenario/dormouse $(DEMO)
 
 bench: ## ratios against root's own way, in one run; writes tests/bench/RESULTS.md
 	@tests/guests/prerequisites.sh demo test bench

@@ -96,6 +96,16 @@ pub(crate) struct Global {
         help_heading = "Input"
     )]
     pub(crate) allow_backing: Vec<PathBuf>,
+    /// A file that holds a key or a passphrase of encrypted volumes; a newline at a passphrase's end does not matter
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "DORMOUSE_LUKS_KEY",
+        value_delimiter = ':',
+        help_heading = "Input"
+    )]
+    pub(crate) luks_key: Vec<PathBuf>,
     /// The baseline to judge by: a shipped one's name, or a file
     #[arg(
         short,

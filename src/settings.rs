@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, bail};
 use dormouse_block::Meter;
 use dormouse_disk::{FormatName, LibraryGate};
-use dormouse_engine::MachineOptions;
+use dormouse_engine::{Keys, MachineOptions};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -25,6 +25,7 @@ struct File {
     color: Option<Color>,
     image_format: Option<String>,
     allow_backing: Option<Vec<PathBuf>>,
+    luks_key: Option<Vec<PathBuf>>,
     baseline: Option<String>,
     repo: Option<Vec<PathBuf>>,
     keyring: Option<PathBuf>,
@@ -45,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) global: Global,
     /// Set when the user asks to stop.
     pub(crate) stop: Arc<AtomicBool>,
+    /// Keys of encrypted volumes.
+    pub(crate) keys: Keys,
 }
 
 impl Settings {
@@ -66,7 +69,8 @@ impl Settings {
                     .with_context(|| format!("in {}", path.display()))?;
             }
         }
-        Ok(Self { global, stop })
+        let keys = read_keys(&global.luks_key)?;
+        Ok(Self { global, stop, keys })
     }
 
     /// Tables or JSON: as asked, else a table on a terminal.
@@ -151,6 +155,7 @@ impl Settings {
             format,
             gate: Arc::new(LibraryGate::new(allowed)?),
             meter: Meter::new(u64::MAX, self.stop.clone()),
+            keys: self.keys.clone(),
         })
     }
 }
@@ -159,6 +164,23 @@ impl Settings {
 #[must_use]
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Reads key files, of which none is larger than cryptsetup allows.
+fn read_keys(files: &[PathBuf]) -> anyhow::Result<Keys> {
+    use std::io::Read as _;
+    const MOST: u64 = 8 << 20;
+    let read = |path: &PathBuf| -> anyhow::Result<Vec<u8>> {
+        let file = std::fs::File::open(path)
+            .with_context(|| format!("cannot open the key file {}", path.display()))?;
+        let mut key = Vec::new();
+        file.take(MOST.saturating_add(1))
+            .read_to_end(&mut key)
+            .with_context(|| format!("cannot read the key file {}", path.display()))?;
+        Ok(key)
+    };
+    let keys = files.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(Keys::new(keys)?)
 }
 
 fn read(path: &Path) -> anyhow::Result<File> {
@@ -189,6 +211,7 @@ fn merge(global: &mut Global, file: File) -> anyhow::Result<()> {
     fill(&mut global.jobs, file.jobs);
     fill(&mut global.key, file.key);
     fill_list(&mut global.allow_backing, file.allow_backing);
+    fill_list(&mut global.luks_key, file.luks_key);
     fill_list(&mut global.repo, file.repo);
     fill_list(&mut global.only, file.only);
     fill_list(&mut global.feed, file.feed);

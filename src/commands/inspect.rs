@@ -146,8 +146,16 @@ fn draw(document: &Document) -> String {
                     (None, None) if volume.volume.blank => "blank".to_owned(),
                     (None, None) => "unknown".to_owned(),
                 };
+                let layout = volume.volume.layout.as_ref();
+                let layout = layout
+                    .map(|layout| format!(" ({layout})"))
+                    .unwrap_or_default();
+                let origin = volume.volume.snapshot_of.as_ref();
+                let origin = origin
+                    .map(|origin| format!(", a snapshot of {origin}"))
+                    .unwrap_or_default();
                 out.push(format!(
-                    "    volume {} {} {holds}",
+                    "    volume {} {}{layout} {holds}{origin}",
                     volume.volume.name,
                     bytes(volume.volume.size)
                 ));
@@ -159,10 +167,29 @@ fn draw(document: &Document) -> String {
                     .as_ref()
                     .and_then(|os| os.pretty_name.as_deref())
                     .unwrap_or("unknown system");
+                let within = system
+                    .subvolume
+                    .as_ref()
+                    .map(|path| format!(", in subvolume {path}"))
+                    .unwrap_or_default();
                 out.push(format!(
-                    "    system {os}, {} packages",
+                    "    system {os}, {} packages{within}",
                     inventory.coverage.present
                 ));
+                if let Some(kernel) = &inventory.default_kernel {
+                    out.push(format!("    kernel {} ({})", kernel.release, kernel.why));
+                }
+                for snapshot in &system.snapshots {
+                    out.push(format!(
+                        "      snapshot {} ({})",
+                        snapshot.path,
+                        if snapshot.read_only {
+                            "read-only"
+                        } else {
+                            "writable"
+                        }
+                    ));
+                }
             }
             for note in &inspection.notes {
                 out.push(format!("    note   {note}"));

@@ -1,7 +1,7 @@
 //! `dormouse inventory`.
 
 use dormouse_engine::Inspection;
-use dormouse_packages::Inventory;
+use dormouse_packages::{Inventory, Kind};
 use serde::Serialize;
 
 use super::inspect::inspections;
@@ -48,6 +48,7 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
             "Package",
             "Version",
             "Architecture",
+            "Family",
             "State",
         ]);
         for inventory in &inventories {
@@ -58,7 +59,11 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
                     &package.name,
                     &package.version,
                     &package.architecture,
-                    &package.state.to_string(),
+                    package.family.as_str(),
+                    match package.kind {
+                        Kind::Software => package.state.as_str(),
+                        Kind::Key => "key",
+                    },
                 ]);
             }
         }

@@ -43,6 +43,7 @@ pub(crate) fn run(arguments: &Run, settings: &Settings) -> anyhow::Result<Exit> 
         only: settings.global.only.iter().cloned().collect(),
         feeds: settings.global.feed.clone(),
         allow_backing: settings.global.allow_backing.clone(),
+        keys: settings.keys.clone(),
         as_of: settings.global.as_of,
         now: now(),
         jobs: settings.global.jobs,

@@ -4,8 +4,8 @@
 #   run.sh fidelity|boot DORMOUSE CORPUS-DIR [RELEASE...]
 #
 # Builds what is missing of the corpus, measures every release (all three, unless some are named), prints the tables and
-# writes them to RESULTS.md (fidelity) or BOOT.md (boot) beside this script. Ends with 1 when something is not as it
-# should be. `fidelity` needs root.
+# writes them to RESULTS.md and SUITES.md (fidelity) or BOOT.md (boot) beside this script. Ends with 1 when something is
+# not as it should be. `fidelity` needs root.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 if [ "$#" -lt 3 ]; then
@@ -41,7 +41,20 @@ case $what in
     target=fidelity
     "$here/test_compare.py"
     for release in "$@"; do "$here/measure.sh" "$dormouse" "$corpus" "$release"; done
-    publish RESULTS.md 'Dormouse measured against dpkg' "$here/results.py" --check "$corpus" "$@"
+    failed=0
+    publish RESULTS.md 'Dormouse measured against dpkg' "$here/results.py" --check "$corpus" "$@" || failed=1
+    # Then every binary package of whole security suites, as far as maintainer scripts can tell.
+    suites=()
+    for release in "$@"; do
+      case $release in bookworm | bullseye) suites+=("$release") ;; esac
+    done
+    if [ "${#suites[@]}" -gt 0 ]; then
+      "$here/../guests/security-corpus.sh" "$corpus/suites" "${suites[@]}"
+      DORMOUSE_SECURITY_CORPUS="$corpus/suites" DORMOUSE_SECURITY_RELEASES="${suites[*]}" \
+        "${CARGO:-cargo}" test --release --locked --quiet -p dormouse-scripts --test security || failed=1
+      publish SUITES.md 'Whole security suites, interpreted' "$here/suites.py" --check "$corpus/suites" "${suites[@]}" || failed=1
+    fi
+    exit "$failed"
     ;;
   boot)
     target=boot-test

@@ -1,38 +1,17 @@
 //! What is installed in one guest, as a fact, and how much of it was seen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dormouse_block::{Error, ErrorKind, Gap, GuestPath, Locator};
-use dormouse_filesystem::{Follow, Guest};
+use dormouse_filesystem::Guest;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::cataloger::CATALOGERS;
-use crate::{Family, OsRelease, Package};
-
-/// Kernels counted; a `/boot` with more is not one.
-const MAX_KERNELS: usize = 1000;
-
-/// Files that show a package database which this version does not read.
-static UNREAD: &[(&str, &[&str])] = &[
-    (
-        "rpm",
-        &[
-            "/var/lib/rpm/rpmdb.sqlite",
-            "/var/lib/rpm/Packages",
-            "/var/lib/rpm/Packages.db",
-            "/usr/lib/sysimage/rpm/rpmdb.sqlite",
-            "/usr/lib/sysimage/rpm/Packages.db",
-        ],
-    ),
-    (
-        "apk",
-        &["/lib/apk/db/installed", "/usr/lib/apk/db/installed"],
-    ),
-    ("pacman", &["/var/lib/pacman/local"]),
-    ("snap", &["/var/lib/snapd/state.json"]),
-    ("flatpak", &["/var/lib/flatpak/repo"]),
-];
+use crate::cataloger::{CATALOGERS, Cost, Selection};
+use crate::kernel::{DefaultKernel, Kernels};
+use crate::language::note_owners;
+use crate::repositories::{Configured, ConfiguredRepository};
+use crate::{Catalogue, Family, OsRelease, Package, Reach, windows};
 
 /// The installed packages of one restore point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,15 +25,21 @@ pub struct Inventory {
     /// What the guest says it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub os: Option<OsRelease>,
-    /// The family of its package database.
+    /// The family that its operating system is made of. Packages of others may be there too: each says its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<Family>,
     /// Its own architecture first, then those that may be installed beside it.
     pub architectures: Vec<String>,
     /// Every package that the database knows a version of, whatever its state.
     pub packages: BTreeSet<Package>,
-    /// Releases of the kernels in `/boot`, such as `6.1.0-13-amd64`.
+    /// Releases of the installed kernels, such as `6.1.0-13-amd64`.
     pub kernels: BTreeSet<String>,
+    /// The kernel that is started when nobody chooses, as the boot menu says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_kernel: Option<DefaultKernel>,
+    /// The repositories that its package managers are set up to ask.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub repositories: BTreeSet<ConfiguredRepository>,
     /// How much was seen.
     pub coverage: Coverage,
     /// What was not.
@@ -71,6 +56,9 @@ pub struct Coverage {
     pub files: Vec<FileRead>,
     /// Packages whose files are there: unpacked or further.
     pub present: usize,
+    /// The families that were looked for.
+    #[serde(default)]
+    pub families: BTreeSet<Family>,
 }
 
 /// One file of a package database.
@@ -97,7 +85,7 @@ fn known_schema<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D:
 
 impl Inventory {
     /// The schema that this version writes and reads.
-    pub const SCHEMA: &'static str = "dormouse/inventory/v1";
+    pub const SCHEMA: &'static str = "dormouse/inventory/v2";
 
     /// An inventory of nothing, with the gap that forbids to call it complete.
     #[must_use]
@@ -117,6 +105,8 @@ impl Inventory {
             architectures: Vec::new(),
             packages: BTreeSet::new(),
             kernels: BTreeSet::new(),
+            default_kernel: None,
+            repositories: BTreeSet::new(),
             coverage: Coverage::default(),
             gaps: BTreeSet::new(),
         }
@@ -161,9 +151,19 @@ impl Inventory {
 /// A guest without a package database that this version reads, or with an empty one, has a gap that says so.
 #[must_use]
 pub fn take(guest: &Guest, at: &Locator) -> Inventory {
+    take_of(guest, at, &Selection::default())
+}
+
+/// Takes the inventory of the chosen families alone, as [`take`] does. Those left out that [`take`] would look for are gaps.
+#[must_use]
+pub fn take_of(guest: &Guest, at: &Locator, selection: &Selection) -> Inventory {
     let mut inventory = Inventory::empty(at);
     match OsRelease::read(guest) {
-        Ok(os) => inventory.os = os,
+        Ok(Some(os)) => inventory.os = Some(os),
+        Ok(None) => match windows::identity(guest) {
+            Ok(os) => inventory.os = os,
+            Err(error) => inventory.gap(&error),
+        },
         Err(error) => inventory.gap(&error),
     }
     if inventory.os.is_none() && inventory.gaps.is_empty() {
@@ -174,92 +174,125 @@ pub fn take(guest: &Guest, at: &Locator) -> Inventory {
             may_hide_packages: false,
         });
     }
-    let mut databases = 0_usize;
+    let mut found = Found::default();
     for cataloger in CATALOGERS {
-        match cataloger.catalogue(guest, inventory.os.as_ref()) {
-            Ok(Some(catalogue)) => {
-                databases = databases.saturating_add(1);
-                inventory.family.get_or_insert(cataloger.family());
-                if inventory.architectures.is_empty() {
-                    inventory.architectures = catalogue.architectures;
-                }
-                inventory.packages.extend(catalogue.packages);
-                let read = |(path, records)| FileRead { path, records };
-                inventory
-                    .coverage
-                    .files
-                    .extend(catalogue.files.into_iter().map(read));
-                for mut gap in catalogue.gaps {
-                    gap.at.fill_from(at);
-                    inventory.gaps.insert(gap);
-                }
+        if !selection.has(cataloger.family()) {
+            if cataloger.cost() == Cost::Lookup {
+                found.left_out.push(cataloger.family());
             }
+            continue;
+        }
+        match cataloger.catalogue(guest, inventory.os.as_ref()) {
+            Ok(Some(catalogue)) => found.take(cataloger.family(), catalogue, &mut inventory),
             Ok(None) => {}
             Err(error) => {
-                databases = databases.saturating_add(1);
+                found.databases.insert(cataloger.family());
                 inventory.gap(&error);
             }
         }
     }
-    note_unread(guest, &mut inventory);
-    if databases == 0 {
-        inventory.gap(&Error::unsupported(
-            "no package database that this version reads",
-        ));
-    } else if inventory.present().next().is_none() {
-        inventory.gap(&Error::corrupt(
-            "the package database holds no installed package",
-        ));
+    found.settle(&mut inventory);
+    if let Err(error) = note_owners(guest, &mut inventory.packages) {
+        // That says whose files they are, not which there are.
+        let gap = Gap::from_error(&error, at);
+        inventory.gaps.insert(Gap {
+            may_hide_packages: false,
+            ..gap
+        });
     }
-    note_kernels(guest, &mut inventory);
+    inventory.coverage.families = selection.families().collect();
+    note_setup(guest, &mut inventory);
     inventory.settle();
     inventory
 }
 
-fn note_unread(guest: &Guest, inventory: &mut Inventory) {
-    for (family, paths) in UNREAD {
-        for path in *paths {
-            let Ok(path) = GuestPath::new(path) else {
-                continue;
-            };
-            match guest.metadata(&path, Follow::Links) {
-                Ok(None) => {}
-                Ok(Some(_)) => {
-                    let what = format!("packages of the {family} database are not read");
-                    inventory
-                        .gap(&Error::unsupported(what).located(&Locator::default().path(path)));
-                    break;
-                }
-                Err(error) => {
-                    inventory.gap(&error);
-                    break;
-                }
-            }
+/// The databases that a guest has.
+#[derive(Default)]
+struct Found {
+    /// Families that are looked for unless others are chosen, and were not.
+    left_out: Vec<Family>,
+    databases: BTreeSet<Family>,
+    /// For each family of systems that was read: its packages that are present, and its architectures.
+    systems: BTreeMap<Family, (usize, Vec<String>)>,
+}
+
+impl Found {
+    fn take(&mut self, family: Family, catalogue: Catalogue, inventory: &mut Inventory) {
+        self.databases.insert(family);
+        if family.reach() == Reach::System {
+            let present = catalogue.packages.iter().filter(|one| one.is_present());
+            self.systems
+                .insert(family, (present.count(), catalogue.architectures));
+        }
+        inventory.packages.extend(catalogue.packages);
+        let read = |(path, records)| FileRead { path, records };
+        inventory
+            .coverage
+            .files
+            .extend(catalogue.files.into_iter().map(read));
+        for mut gap in catalogue.gaps {
+            gap.at.fill_from(&inventory.at);
+            inventory.gaps.insert(gap);
+        }
+    }
+
+    /// Says what the system is made of, and what that lacks.
+    fn settle(self, inventory: &mut Inventory) {
+        let of_system = inventory.os.as_ref().and_then(Family::of_system);
+        // A system that says nothing of use is made of what most of its packages are.
+        let most = self
+            .systems
+            .iter()
+            .max_by_key(|&(family, (present, _))| (present, std::cmp::Reverse(family)));
+        inventory.family = of_system
+            .filter(|family| self.databases.contains(family))
+            .or(most.map(|(family, _)| *family))
+            .or(of_system);
+        let mut systems = self.systems;
+        let own = inventory.family.and_then(|family| systems.remove(&family));
+        let present = own.as_ref().map(|(present, _)| *present);
+        inventory.architectures = own
+            .map(|(_, architectures)| architectures)
+            .unwrap_or_default();
+        let any = self
+            .databases
+            .iter()
+            .any(|family| family.reach() == Reach::System);
+        if let Some(family) = of_system
+            && any
+            && !self.databases.contains(&family)
+        {
+            let id = inventory.os.as_ref().map_or("", |os| &os.id);
+            let why = format!("no {family} database, which the packages of {id} are in");
+            inventory.gap(&Error::corrupt(why));
+        }
+        for family in &self.left_out {
+            let why = format!("packages of {family} were not asked for");
+            inventory.gap(&Error::denied(why));
+        }
+        if !any && self.left_out.is_empty() {
+            inventory.gap(&Error::unsupported(
+                "no package database that this version reads",
+            ));
+        } else if present == Some(0) {
+            inventory.gap(&Error::corrupt(
+                "the package database holds no installed package",
+            ));
         }
     }
 }
 
-fn note_kernels(guest: &Guest, inventory: &mut Inventory) {
-    let boot = GuestPath::root().join("boot");
-    let entries = boot
-        .map_err(|error| Error::corrupt("bad path").because(error))
-        .and_then(|boot| guest.read_dir(&boot));
-    match entries {
-        Ok(entries) => {
-            for entry in entries.unwrap_or_default().iter().take(MAX_KERNELS) {
-                if let Some(release) = entry.name.strip_prefix(b"vmlinuz-") {
-                    inventory
-                        .kernels
-                        .insert(String::from_utf8_lossy(release).into_owned());
-                }
-            }
-        }
-        // Which kernels there are says nothing of packages.
-        Err(error) => {
-            inventory.gaps.insert(Gap {
-                may_hide_packages: false,
-                ..Gap::from_error(&error, &inventory.at)
-            });
-        }
+/// What says nothing of packages: kernels, and repositories.
+fn note_setup(guest: &Guest, inventory: &mut Inventory) {
+    let kernels = Kernels::read(guest);
+    inventory.kernels = kernels.releases;
+    inventory.default_kernel = kernels.default;
+    let configured = Configured::read(guest);
+    inventory.repositories = configured.repositories;
+    for error in kernels.errors.iter().chain(&configured.errors) {
+        inventory.gaps.insert(Gap {
+            may_hide_packages: false,
+            ..Gap::from_error(error, &inventory.at)
+        });
     }
 }

@@ -1,11 +1,13 @@
 //! Installed packages of a guest, and each package family's version order.
 //!
-//! [`take`] reads a guest's package database into an [`Inventory`], a fact that says what is installed, in which
-//! state, and what could not be read. [`dpkg`] reads Debian's own database in full, for those who must rewrite it;
+//! [`take`] reads a guest's package databases into an [`Inventory`], a fact that says what is installed, in which
+//! state, and what could not be read: dpkg's, [`rpm`]'s in every form, [`apk`]'s and [`pacman`]'s; the kernels, the one
+//! that boots by default, and the repositories configured. [`dpkg`] reads Debian's own database in full, for those who must rewrite it;
 //! [`deb822`] reads its paragraphs, and those of package indices. Nothing here sees a disk: files come through
 //! [`dormouse_filesystem::Guest`].
 //!
-//! Limits: a status file of 256 MiB, 200,000 records, 16 MiB and 1,024 fields for each.
+//! Limits: a status file of 256 MiB, 200,000 records, 16 MiB and 1,024 fields for each; headers of 64 MiB. Work is bounded
+//! by the length of the files: no page of a database is read twice.
 //!
 //! ```
 //! use dormouse_block::Locator;
@@ -22,18 +24,34 @@
 //! assert!(inventory.coverage.complete);
 //! ```
 
+pub mod apk;
 mod cataloger;
 pub mod deb822;
 pub mod dpkg;
+mod evr;
 mod family;
+mod flatpak;
+mod guest_file;
 mod inventory;
+mod kernel;
+mod language;
 mod os;
 mod package;
+pub mod pacman;
 mod purl;
+mod repositories;
+pub mod rpm;
+mod snap;
+mod sqlite;
+mod state;
+pub mod windows;
 
-pub use cataloger::{CATALOGERS, Cataloger, Catalogue};
-pub use family::Family;
-pub use inventory::{Coverage, FileRead, Inventory, take};
+pub use cataloger::{CATALOGERS, Cataloger, Catalogue, Cost, Selection};
+pub use family::{Family, Reach};
+pub use inventory::{Coverage, FileRead, Inventory, take, take_of};
+pub use kernel::DefaultKernel;
 pub use os::OsRelease;
-pub use package::Package;
-pub use purl::purl;
+pub use package::{Kind, Package};
+pub use purl::Purl;
+pub use repositories::ConfiguredRepository;
+pub use state::State;

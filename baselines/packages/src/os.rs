@@ -24,6 +24,9 @@ pub struct OsRelease {
     /// `VERSION_CODENAME`, such as `bookworm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_codename: Option<String>,
+    /// `VARIANT_ID`, such as `server`; the edition of a Windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant_id: Option<String>,
     /// `PRETTY_NAME`, such as `Debian GNU/Linux 12 (bookworm)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretty_name: Option<String>,
@@ -76,6 +79,7 @@ impl OsRelease {
                 "ID_LIKE" => os.id_like = value.split_whitespace().map(str::to_owned).collect(),
                 "VERSION_ID" => os.version_id = Some(value),
                 "VERSION_CODENAME" => os.version_codename = Some(value),
+                "VARIANT_ID" => os.variant_id = Some(value),
                 "PRETTY_NAME" => os.pretty_name = Some(value),
                 _ => {}
             }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dormouse_advisories::{Advisories, Suite};
 use dormouse_block::{ErrorKind, Gap, Locator};
-use dormouse_packages::dpkg::{State, Version};
-use dormouse_packages::{Inventory, Package};
+use dormouse_packages::dpkg::Version;
+use dormouse_packages::{Family, Inventory, Kind, Package, Reach, State};
 use jiff::Timestamp;
 
 use crate::assessment::{MendedCve, Outstanding, Unknown, UnknownPackage};
@@ -47,6 +47,7 @@ pub fn assess(question: &Question<'_>) -> Assessment {
         return judge.conclude();
     }
     judge.judge_packages();
+    judge.judge_families();
     judge.judge_required();
     judge.judge_suites();
     judge.conclude()
@@ -123,7 +124,7 @@ impl<'a> Judge<'a> {
     fn judge_packages(&mut self) {
         let baseline = self.question.baseline;
         for package in &self.question.inventory.packages {
-            if package.state == State::HalfInstalled {
+            if package.kind == Kind::Software && package.state == State::HalfInstalled {
                 let why = "its unpacking was begun and not finished".into();
                 self.finding(package, Rule::Broken, None, None, why);
                 continue;
@@ -131,7 +132,9 @@ impl<'a> Judge<'a> {
             if !package.is_present() {
                 continue;
             }
-            self.judged = self.judged.saturating_add(1);
+            if self.covers(package.family) {
+                self.judged = self.judged.saturating_add(1);
+            }
             if package.state.is_outstanding() {
                 self.outstanding.insert(Outstanding {
                     package: package.name.clone(),
@@ -140,16 +143,17 @@ impl<'a> Judge<'a> {
                     state: package.state,
                 });
             }
-            let Ok(version) = Version::parse(&package.version) else {
+            if package.family == Family::Dpkg && Version::parse(&package.version).is_err() {
                 let why = format!(
                     "the version of {} cannot be compared: {:?}",
                     package.name, package.version
                 );
                 self.gap(ErrorKind::Corrupt, why);
                 continue;
-            };
+            }
+            let order = |to: &Version| package.family.compare(&package.version, to.as_str());
             if let Some(minimum) = baseline.minimum_versions.get(&package.name)
-                && version < *minimum
+                && order(minimum).is_lt()
             {
                 let why = format!("it is below the minimum {minimum}");
                 self.finding(
@@ -164,7 +168,7 @@ impl<'a> Judge<'a> {
                 let in_range = forbidden
                     .versions
                     .as_ref()
-                    .is_none_or(|range| range.admits(&version));
+                    .is_none_or(|range| range.operator.admits(order(&range.version)));
                 if in_range && forbidden.package.matches(&package.name) {
                     let range = forbidden
                         .versions
@@ -179,6 +183,34 @@ impl<'a> Judge<'a> {
                     self.finding(package, Rule::Forbidden, None, None, why);
                 }
             }
+        }
+    }
+
+    /// Whether anything given says which versions of a family's packages are to be had.
+    fn covers(&self, family: Family) -> bool {
+        // Repositories and feeds are Debian's so far.
+        family == Family::Dpkg
+    }
+
+    /// What no repository and no advisory speaks of is not judged by being passed over: an unjudged package of a system
+    /// may be any package; what is installed beside it says nothing of the system.
+    fn judge_families(&mut self) {
+        let mut unjudged = BTreeMap::<Family, usize>::new();
+        for package in self.question.inventory.present() {
+            if !self.covers(package.family) {
+                let count = unjudged.entry(package.family).or_default();
+                *count = count.saturating_add(1);
+            }
+        }
+        for (family, count) in unjudged {
+            self.gaps.insert(Gap {
+                at: Locator::default(),
+                kind: ErrorKind::Unsupported,
+                why: format!(
+                    "no repository or advisory speaks of {family} packages: {count} are not judged"
+                ),
+                may_hide_packages: family.reach() == Reach::System,
+            });
         }
     }
 
@@ -242,7 +274,11 @@ impl<'a> Judge<'a> {
             return;
         }
         let mut uncovered = BTreeSet::new();
-        for package in self.question.inventory.present() {
+        let inventory = self.question.inventory;
+        for package in inventory.present() {
+            if !self.covers(package.family) {
+                continue;
+            }
             if let Ok(version) = Version::parse(&package.version) {
                 self.judge_by_suites(package, &version, &demanded);
             }

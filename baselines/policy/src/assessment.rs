@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use dormouse_advisories::Suite;
 use dormouse_block::{Digest, Gap, Locator};
-use dormouse_packages::dpkg::State;
+use dormouse_packages::State;
 use jiff::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -161,7 +161,7 @@ pub struct AcceptedGapName {
     pub waiver: WaiverName,
 }
 
-/// A package that dpkg has more to do for.
+/// A package that its package manager has more to do for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Outstanding {

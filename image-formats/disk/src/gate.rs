@@ -17,6 +17,12 @@ pub enum Role {
     DataFile,
     /// A part of a disk that is kept in several files.
     Extent,
+    /// What a machine's description names as one of its disks.
+    Disk,
+    /// A part of a machine's description.
+    Description,
+    /// Memory or devices saved of a running machine.
+    SavedState,
 }
 
 impl Role {
@@ -28,6 +34,9 @@ impl Role {
             Self::Backing => "backing file",
             Self::DataFile => "data file",
             Self::Extent => "extent",
+            Self::Disk => "disk",
+            Self::Description => "description",
+            Self::SavedState => "saved state",
         }
     }
 }
@@ -50,6 +59,11 @@ pub trait Gate: Send + Sync {
     /// # Errors
     /// `Denied` when it may not, `Corrupt` when nothing is there.
     fn permit(&self, reference: &Reference<'_>) -> Result<PathBuf>;
+
+    /// Folders in which a file is looked for whose own folder is known to another machine alone.
+    fn folders(&self) -> &[PathBuf] {
+        &[]
+    }
 }
 
 /// Permits nothing: only images that stand alone can be opened.
@@ -96,6 +110,10 @@ impl LibraryGate {
 }
 
 impl Gate for LibraryGate {
+    fn folders(&self) -> &[PathBuf] {
+        &self.roots
+    }
+
     fn permit(&self, reference: &Reference<'_>) -> Result<PathBuf> {
         let role = reference.role.as_str();
         let named = reference.path.display();

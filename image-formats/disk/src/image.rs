@@ -64,18 +64,25 @@ impl dyn Image + '_ {
     /// # Errors
     /// `Unsupported` when there is none, or several of that name; the message lists what there is.
     pub fn point(&self, wanted: &str) -> Result<&PointInfo> {
-        let points = self.points();
-        if let Some(point) = points.iter().find(|point| point.id == wanted) {
-            return Ok(point);
-        }
-        let mut named = points.iter().filter(|point| point.name == wanted);
-        match (named.next(), named.next()) {
-            (Some(point), None) => Ok(point),
-            (None, _) => Err(no_point(wanted, points)),
-            (Some(_), Some(_)) => Err(Error::unsupported(format!(
-                "several restore points are called {wanted:?}; name one by its id"
-            ))),
-        }
+        find_point(self.points(), wanted)
+    }
+}
+
+/// The one of `points` with this id or, if none has it, the only one with this name.
+///
+/// # Errors
+/// `Unsupported` when there is none, or several of that name; the message lists what there is.
+pub fn find_point<'a>(points: &'a [PointInfo], wanted: &str) -> Result<&'a PointInfo> {
+    if let Some(point) = points.iter().find(|point| point.id == wanted) {
+        return Ok(point);
+    }
+    let mut named = points.iter().filter(|point| point.name == wanted);
+    match (named.next(), named.next()) {
+        (Some(point), None) => Ok(point),
+        (None, _) => Err(no_point(wanted, points)),
+        (Some(_), Some(_)) => Err(Error::unsupported(format!(
+            "several restore points are called {wanted:?}; name one by its id"
+        ))),
     }
 }
 
@@ -102,6 +109,23 @@ pub enum PointKind {
     Active,
     /// A snapshot kept inside the image file.
     InternalSnapshot,
+    /// A file of the backing chain, which keeps the state in which the layer above it was made.
+    Layer,
+    /// A snapshot of the machine, kept in files that its description names.
+    MachineSnapshot,
+}
+
+impl PointKind {
+    /// The kind as facts spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::InternalSnapshot => "internal-snapshot",
+            Self::Layer => "layer",
+            Self::MachineSnapshot => "machine-snapshot",
+        }
+    }
 }
 
 /// A record, kept in an image, of which blocks changed since a backup.
@@ -150,7 +174,9 @@ pub struct PointInfo {
 }
 
 impl PointInfo {
-    pub(crate) fn active(disk_size: u64) -> Self {
+    /// The active state of a machine, or of an image, whose disks have `disk_size` bytes.
+    #[must_use]
+    pub fn active(disk_size: u64) -> Self {
         Self {
             id: ACTIVE.to_owned(),
             name: ACTIVE.to_owned(),

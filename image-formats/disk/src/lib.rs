@@ -9,6 +9,9 @@
 //! units are the same for all. Layers resolve alike too: names through the gate, and the parent must have the
 //! identifier that the layer was made on, where the format keeps one.
 //!
+//! What a product writes beside its disks to say which of them make up a machine, what its snapshots are and what was saved
+//! of it running is read by [`describe`]: by content, in place, and no further than the gate allows.
+//!
 //! Limits: chains of at most [`MAX_CHAIN`] files, disks in at most [`MAX_PARTS`] extents; an L1 table of at most 32 MiB
 //! and a snapshot table of at most 16 MiB per qcow2 file; a VHDX log of at most 16 MiB; beside an open point's L1 table,
 //! at most 8 MiB of cached tables and decoded clusters for each file of the chain.
@@ -38,6 +41,7 @@
 )]
 
 mod decoder;
+mod description;
 mod format;
 mod gate;
 mod image;
@@ -59,9 +63,17 @@ mod vhd;
 mod vhdx;
 mod vmdk;
 
+pub use description::{
+    Algorithm, DescribedDisk, DescribedSnapshot, DescriptionKind, DiskPlace, MachineDescription,
+    ManifestEntry, SavedState, describe, describe_source, description_kind, locate,
+};
 pub use format::{FORMATS, Format, FormatName, Probe};
 pub use gate::{DenyAll, Gate, LibraryGate, Reference, Role};
-pub use image::{ACTIVE, Bitmap, Chain, ChainFile, Image, PointInfo, PointKind, State, Timestamp};
+pub use image::{
+    ACTIVE, Bitmap, Chain, ChainFile, Image, PointInfo, PointKind, State, Timestamp, find_point,
+};
 pub use lock::{Owner, ReadLock};
-pub use open::{MAX_CHAIN, MAX_NEIGHBOURS, MAX_PARTS, OpenFile, OpenOptions, Opener, open};
+pub use open::{
+    MAX_CHAIN, MAX_NEIGHBOURS, MAX_PARTS, Member, OpenFile, OpenOptions, Opener, open, open_member,
+};
 pub use vmdk::extents_named;

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dormouse_block::{Error, HostFile, Meter, Metered, Result, Source};
+use dormouse_block::{Error, HostFile, Meter, Metered, Result, Source, window};
 
 use crate::format::{format_named, recognise};
 use crate::{Chain, ChainFile, FormatName, Gate, Image, Reference, Role};
@@ -62,6 +62,8 @@ pub struct OpenFile {
     pub(crate) source: Arc<dyn Source>,
     role: Role,
     named: Option<String>,
+    /// What it is called within an archive, when it is a part of one.
+    member: Option<String>,
 }
 
 impl OpenFile {
@@ -95,7 +97,8 @@ impl OpenFile {
     }
 
     fn extension(&self) -> &str {
-        self.path()
+        let name = self.member.as_deref().map(Path::new);
+        name.unwrap_or_else(|| self.path())
             .extension()
             .and_then(OsStr::to_str)
             .unwrap_or("")
@@ -264,12 +267,13 @@ impl Opener<'_> {
             source,
             role,
             named,
+            member: None,
         })
     }
 }
 
 /// The path that a name inside an image stands for, as QEMU takes it.
-fn resolve(from: &Path, named: &[u8], role: Role) -> Result<PathBuf> {
+pub(crate) fn resolve(from: &Path, named: &[u8], role: Role) -> Result<PathBuf> {
     let shown = String::from_utf8_lossy(named);
     if named.is_empty() || named.contains(&0) {
         return Err(Error::corrupt(format!(
@@ -293,6 +297,35 @@ fn resolve(from: &Path, named: &[u8], role: Role) -> Result<PathBuf> {
     let path = Path::new(OsStr::from_bytes(named));
     let folder = from.parent().unwrap_or(Path::new(""));
     Ok(folder.join(path))
+}
+
+/// A part of a host file that is an image of its own, such as a disk in an OVA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// What it is called there.
+    pub name: String,
+    /// Where it begins.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Opens the image that is the part `member` of the file at `path`, as [`open`] does.
+///
+/// # Errors
+/// As [`open`]; `Corrupt` when the part does not lie within the file.
+pub fn open_member(path: &Path, member: &Member, options: &OpenOptions) -> Result<Box<dyn Image>> {
+    let mut opener = Opener {
+        options,
+        ancestors: Vec::new(),
+        parts: 0,
+    };
+    let mut file = opener.open_file(path, Role::Image, Some(member.name.clone()))?;
+    let part = window(file.source, member.offset, member.size)
+        .map_err(|error| error.in_file(path.display()))?;
+    file.source = Arc::new(part);
+    file.member = Some(member.name.clone());
+    opener.open_image(file, options.format)
 }
 
 /// Opens the image at `path` and its whole backing chain.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use dormouse_block::{ErrorKind, Gap, GuestPath, Locator, Result};
+use dormouse_block::{Error, Gap, GuestPath, Locator, Result};
 
-use crate::{Follow, Guest, Mount, NodeKind, Tree};
+use crate::roots::{Wanted, roots};
+use crate::{Guest, Mount, Subvolume, Tree};
 
 /// Longest `/etc/fstab` read, in bytes.
-const MAX_FSTAB: u64 = 1 << 20;
+pub(crate) const MAX_FSTAB: u64 = 1 << 20;
 /// Mounts taken from one `/etc/fstab`.
 const MAX_MOUNTS: usize = 256;
 /// Directories that hold packages or their databases; leaving one of them out hides packages.
@@ -24,6 +25,10 @@ pub struct OpenVolume {
     pub partition_uuid: Option<String>,
     /// The partition's own label, if it has one.
     pub partition_label: Option<String>,
+    /// Device files by which the guest is known to know it, such as `/dev/mapper/vg-root` or `/dev/vda2`.
+    pub device_names: Vec<String>,
+    /// The volume whose earlier state it keeps, when it is a snapshot.
+    pub snapshot_of: Option<String>,
     /// Its files.
     pub tree: Arc<dyn Tree>,
 }
@@ -33,8 +38,21 @@ pub struct OpenVolume {
 pub struct Systems {
     /// Each operating system's files; usually one.
     pub guests: Vec<Guest>,
+    /// Subvolumes that hold older states of them.
+    pub snapshots: Vec<Snapshot>,
     /// Mounts that were wanted and could not be made.
     pub gaps: Vec<Gap>,
+}
+
+/// A snapshot of a system's root.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Snapshot {
+    /// Which of the systems it was taken of.
+    pub system: usize,
+    /// The volume it lies on.
+    pub volume: String,
+    /// The subvolume.
+    pub subvolume: Subvolume,
 }
 
 /// One line of an `/etc/fstab`.
@@ -103,93 +121,98 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 /// Puts the volumes of a machine together: each tree that is an operating system's root becomes a guest, with the
 /// other trees mounted where its `/etc/fstab` says.
 ///
-/// A tree is a root when it holds `/etc` and either an `os-release` or a package database. A mount that is wanted
+/// A tree is a root when it holds `/etc` and either an `os-release` or a package database. Of a root and the snapshots
+/// taken of it, the one that boots becomes the guest and the others are listed; a snapshot of a volume beside that volume
+/// is no system of its own, and shares its UUID and label: only its device's name stands for it. A mount that is wanted
 /// and cannot be found is a gap; it may hide packages when packages live there.
 ///
 /// # Errors
 /// Only when a tree that should be asked cannot be read at all.
 pub fn assemble(volumes: &[OpenVolume]) -> Result<Systems> {
     let mut systems = Systems::default();
+    // Of what has the same UUID, a volume comes before its snapshots.
+    let mut named: Vec<&OpenVolume> = volumes.iter().collect();
+    named.sort_by_key(|volume| is_copy(volume, volumes));
     for volume in volumes {
-        let mount = |volume: &OpenVolume, at: GuestPath| Mount {
-            at,
-            volume: volume.name.clone(),
-            tree: volume.tree.clone(),
-        };
-        let mut guest = Guest::on_root(mount(volume, GuestPath::root()));
-        match is_root(&guest) {
-            Ok(true) => {}
-            Ok(false) => continue,
-            Err(error) if error.kind() == ErrorKind::Io || error.kind() == ErrorKind::Cancelled => {
-                return Err(error);
-            }
-            Err(error) => {
-                let at = Locator::default().volume(volume.name.clone());
-                systems.gaps.push(Gap::from_error(&error, &at));
-                continue;
-            }
+        if is_copy(volume, volumes) {
+            continue;
         }
-        let fstab_path = known("/etc/fstab");
-        let fstab = match guest.read(&fstab_path, MAX_FSTAB) {
-            Ok(fstab) => fstab.unwrap_or_default(),
-            Err(error) => {
-                let at = Locator::default().volume(volume.name.clone());
-                systems.gaps.push(Gap::from_error(&error, &at));
-                Vec::new()
-            }
-        };
-        let mut wanted = parse_fstab(&fstab);
-        wanted.sort_by(|a, b| a.at.cmp(&b.at));
-        for entry in wanted {
-            if entry.at.is_root() || !is_block_backed(&entry) {
-                continue;
-            }
-            match volumes
-                .iter()
-                .find(|candidate| names(candidate, &entry.device))
-            {
-                Some(found) => guest.mount(mount(found, entry.at)),
-                None => systems.gaps.push(unmounted(&volume.name, &entry)),
-            }
+        for root in roots(volume, volumes, &mut systems.gaps)? {
+            let system = systems.guests.len();
+            let snapshots = root.snapshots.into_iter().map(|subvolume| Snapshot {
+                system,
+                volume: volume.name.clone(),
+                subvolume,
+            });
+            systems.snapshots.extend(snapshots);
+            let guest = compose(root.mount, &named, &mut systems.gaps);
+            systems.guests.push(guest);
         }
-        systems.guests.push(guest);
     }
     Ok(systems)
 }
 
-fn known(path: &str) -> GuestPath {
-    GuestPath::new(path).unwrap_or_else(|_| GuestPath::root())
+/// Whether `volume` is a snapshot of one that is here too, directly or by way of other snapshots.
+fn is_copy(volume: &OpenVolume, volumes: &[OpenVolume]) -> bool {
+    volume.snapshot_of.as_ref().is_some_and(|origin| {
+        volumes
+            .iter()
+            .any(|other| other.name == *origin && other.name != volume.name)
+    })
 }
 
-fn is_root(guest: &Guest) -> Result<bool> {
-    let has = |path: &str, kind: NodeKind| -> Result<bool> {
-        let metadata = guest.metadata(&known(path), Follow::Links)?;
-        Ok(metadata.is_some_and(|metadata| metadata.kind == kind))
+/// The guest on this root, with what its `/etc/fstab` mounts below; of volumes with the same names the first counts.
+fn compose(root: Mount, volumes: &[&OpenVolume], gaps: &mut Vec<Gap>) -> Guest {
+    let here = Locator::default().volume(root.volume.clone());
+    let mut guest = Guest::on_root(root);
+    let fstab = match guest.read(&known("/etc/fstab"), MAX_FSTAB) {
+        Ok(fstab) => fstab.unwrap_or_default(),
+        Err(error) => {
+            gaps.push(Gap::from_error(&error, &here));
+            Vec::new()
+        }
     };
-    if !has("/etc", NodeKind::Directory)? {
-        return Ok(false);
-    }
-    for file in [
-        "/etc/os-release",
-        "/usr/lib/os-release",
-        "/etc/fstab",
-        "/etc/debian_version",
-    ] {
-        if has(file, NodeKind::File)? {
-            return Ok(true);
+    let mut wanted = parse_fstab(&fstab);
+    wanted.sort_by(|a, b| a.at.cmp(&b.at));
+    for entry in wanted {
+        if entry.at.is_root() || !is_block_backed(&entry) {
+            continue;
+        }
+        let found = volumes
+            .iter()
+            .find(|candidate| names(candidate, &entry.device))
+            .ok_or_else(|| Error::unsupported("is on no volume that could be opened"))
+            .and_then(|found| mounted(found, &entry));
+        match found {
+            Ok(mount) => guest.mount(mount),
+            Err(error) => gaps.push(unmounted(&here, &entry, &error)),
         }
     }
-    for database in [
-        "/var/lib/dpkg",
-        "/var/lib/rpm",
-        "/lib/apk/db",
-        "/var/lib/pacman",
-    ] {
-        if has(database, NodeKind::Directory)? {
-            return Ok(true);
+    guest
+}
+
+/// The mount that `entry` asks for of `volume`.
+fn mounted(volume: &OpenVolume, entry: &FstabEntry) -> Result<Mount> {
+    let (tree, subvolume) = match Wanted::of(&entry.options) {
+        Some(wanted) => {
+            let subvolumes = volume.tree.subvolumes()?;
+            let found = subvolumes.into_iter().find(|one| wanted.is(one));
+            let found =
+                found.ok_or_else(|| Error::unsupported("is a subvolume that is not there"))?;
+            (volume.tree.subvolume(found.id)?, Some(found.path))
         }
-    }
-    Ok(false)
+        None => (volume.tree.clone(), None),
+    };
+    Ok(Mount {
+        at: entry.at.clone(),
+        volume: volume.name.clone(),
+        subvolume,
+        tree,
+    })
+}
+
+pub(crate) fn known(path: &str) -> GuestPath {
+    GuestPath::new(path).unwrap_or_else(|_| GuestPath::root())
 }
 
 fn is_block_backed(entry: &FstabEntry) -> bool {
@@ -207,6 +230,9 @@ fn is_block_backed(entry: &FstabEntry) -> bool {
 }
 
 fn names(volume: &OpenVolume, device: &str) -> bool {
+    if volume.device_names.iter().any(|name| name == device) {
+        return true;
+    }
     let unquoted = |value: &str| value.trim_matches('"').to_owned();
     let info = volume.tree.info();
     let same = |have: Option<&String>, want: &str| {
@@ -222,6 +248,15 @@ fn names(volume: &OpenVolume, device: &str) -> bool {
         volume.partition_label.as_deref() == Some(unquoted(label).as_str())
     } else if let Some(uuid) = device.strip_prefix("/dev/disk/by-uuid/") {
         same(info.uuid.as_ref(), uuid)
+    } else if volume.device_names.iter().any(|name| name == device) {
+        true
+    } else if volume
+        .device_names
+        .iter()
+        .any(|name| kernel_name(name).is_some())
+    {
+        // The kernel's name of its disk is known, and is another.
+        false
     } else {
         kernel_name(device).is_some_and(|(disk, partition)| {
             let number = |name: &str, prefix: fn(char) -> bool| -> Option<u32> {
@@ -247,20 +282,21 @@ fn kernel_name(device: &str) -> Option<(u32, u32)> {
     Some((disk, rest.get(1..)?.parse().ok()?))
 }
 
-fn unmounted(volume: &str, entry: &FstabEntry) -> Gap {
+fn unmounted(volume: &Locator, entry: &FstabEntry, error: &Error) -> Gap {
     let hides = PACKAGE_PLACES.iter().any(|place| {
         let place = known(place);
         entry.at.starts_with(&place) || place.starts_with(&entry.at)
     });
     let optional = entry.options.split(',').any(|option| option == "nofail");
     Gap {
-        at: Locator::default().volume(volume).path(entry.at.clone()),
-        kind: ErrorKind::Unsupported,
+        at: volume.clone().path(entry.at.clone()),
+        kind: error.kind(),
         why: format!(
-            "what /etc/fstab mounts here ({}, {}{}) is on no volume that could be opened",
+            "what /etc/fstab mounts here ({}, {}{}) {}",
             entry.device,
             entry.kind,
-            if optional { ", optional" } else { "" }
+            if optional { ", optional" } else { "" },
+            error.with_causes()
         ),
         may_hide_packages: hides,
     }
@@ -276,6 +312,8 @@ mod tests {
             name: name.into(),
             partition_uuid: Some(format!("uuid-of-{name}")),
             partition_label: None,
+            device_names: Vec::new(),
+            snapshot_of: None,
             tree: Arc::new(tree),
         }
     }
@@ -312,6 +350,57 @@ mod tests {
             .map(|gap| gap.may_hide_packages)
             .collect();
         assert_eq!(hiding, [false, true]);
+    }
+
+    #[test]
+    fn a_snapshot_is_no_second_system_and_device_names_count() {
+        let root = |usr: &str| {
+            let mut root = MemoryTree::new();
+            root.file("/etc/fstab", format!("{usr} /usr ext4 ro 0 2\n").as_bytes())
+                .file("/etc/os-release", b"ID=debian\n")
+                .directory("/usr");
+            root
+        };
+        let mut usr = MemoryTree::new();
+        usr.file("/bin/sh", b"#!");
+        let mut usr = volume("lvm/vg-0/usr", usr);
+        usr.device_names = vec!["/dev/mapper/vg--0-usr".into(), "/dev/vg-0/usr".into()];
+        for name in ["/dev/mapper/vg--0-usr", "/dev/vg-0/usr"] {
+            let origin = volume("lvm/vg-0/root", root(name));
+            let mut snapshot = volume("lvm/vg-0/before", root(name));
+            snapshot.snapshot_of = Some(origin.name.clone());
+            let all = [snapshot.clone(), origin, usr.clone()];
+            let systems = assemble(&all).unwrap();
+            assert!(systems.gaps.is_empty(), "{:?}", systems.gaps);
+            assert_eq!(systems.guests.len(), 1);
+            let mounts = systems.guests[0].mounts();
+            assert_eq!(mounts[0].volume, "lvm/vg-0/root");
+            assert_eq!(mounts[1].volume, "lvm/vg-0/usr");
+            // Alone it is all there is.
+            assert_eq!(assemble(&[snapshot, usr.clone()]).unwrap().guests.len(), 1);
+        }
+    }
+
+    #[test]
+    fn known_device_names_are_stronger_than_the_order_of_disks() {
+        let mut root = MemoryTree::new();
+        root.file("/etc/fstab", b"/dev/sda1 /var ext4 defaults 0 2\n")
+            .file("/etc/os-release", b"ID=debian\n")
+            .directory("/var");
+        let mut var = MemoryTree::new();
+        var.file("/lib/dpkg/status", b"");
+        let named = |name: &str, device: &str, tree| OpenVolume {
+            device_names: vec![device.into()],
+            ..volume(name, tree)
+        };
+        // On the first disk by number, which the kernel calls vda.
+        let systems = assemble(&[
+            named("disk0/gpt1", "/dev/vda1", root),
+            named("disk1/gpt1", "/dev/sda1", var),
+        ])
+        .unwrap();
+        assert!(systems.gaps.is_empty(), "{:?}", systems.gaps);
+        assert_eq!(systems.guests[0].mounts()[1].volume, "disk1/gpt1");
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Mount {
     pub at: GuestPath,
     /// The volume's name, such as `disk0/gpt2`.
     pub volume: String,
+    /// Which of the volume's subvolumes, where one was asked for.
+    pub subvolume: Option<GuestPath>,
     /// Its files.
     pub tree: Arc<dyn Tree>,
 }
@@ -65,6 +67,7 @@ impl Guest {
         Self::on_root(Mount {
             at: GuestPath::root(),
             volume: String::new(),
+            subvolume: None,
             tree: Arc::new(tree),
         })
     }
@@ -440,6 +443,7 @@ mod tests {
         guest.mount(Mount {
             at: path("/var"),
             volume: "disk0/gpt3".into(),
+            subvolume: None,
             tree: Arc::new(var),
         });
         assert_eq!(guest.read(&path("/var/hidden"), 9).unwrap(), None);

@@ -16,6 +16,7 @@
 //! ```
 
 mod assemble;
+pub mod btrfs;
 pub mod erofs;
 pub mod exfat;
 pub mod ext;
@@ -27,14 +28,17 @@ mod memory;
 mod names;
 pub mod ntfs;
 mod pieces;
+mod recent;
+mod roots;
 pub mod squashfs;
 mod tree;
 mod wtf8;
+pub mod xfs;
 
-pub use assemble::{FstabEntry, OpenVolume, Systems, assemble, parse_fstab};
+pub use assemble::{FstabEntry, OpenVolume, Snapshot, Systems, assemble, parse_fstab};
 pub use guest::{Follow, Guest, Mount, Resolved};
 pub use memory::MemoryTree;
 pub use tree::{
-    DirEntry, FILESYSTEMS, Filesystem, FilesystemInfo, Left, Metadata, NodeId, NodeKind, Time,
-    Tree, open,
+    DirEntry, FILESYSTEMS, Filesystem, FilesystemInfo, Found, Left, Metadata, NodeId, NodeKind,
+    Subvolume, Time, Tree, open, open_all,
 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dormouse_block::{Result, Source};
+use dormouse_block::{Error, GuestPath, Result, Source};
 use serde::{Deserialize, Serialize};
 
 /// A file, directory or other object of one filesystem; for most of them the inode number.
@@ -99,6 +99,26 @@ pub struct FilesystemInfo {
     pub journal_replayed: bool,
 }
 
+/// A subvolume of a filesystem: a tree of files of its own, which may be a snapshot of another one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Subvolume {
+    /// Its number within the filesystem.
+    pub id: u64,
+    /// Where it hangs, from the filesystem's top level.
+    pub path: GuestPath,
+    /// Its UUID in lower-case hexadecimal with dashes, if it has one.
+    pub uuid: Option<String>,
+    /// The UUID of the subvolume that it is a snapshot of.
+    pub parent_uuid: Option<String>,
+    /// Whether it was made read-only, as most snapshots are.
+    pub read_only: bool,
+    /// The transaction that changed it last.
+    pub generation: u64,
+    /// Whether it is the one that is mounted when no other is asked for.
+    pub default: bool,
+}
+
 /// How the system that wrote a filesystem last left it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Left {
@@ -172,6 +192,22 @@ pub trait Tree: Send + Sync {
         time
     }
 
+    /// The filesystem's subvolumes by number, its top level among them; none where there is no such thing.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Limit` when they cannot be listed.
+    fn subvolumes(&self) -> Result<Vec<Subvolume>> {
+        Ok(Vec::new())
+    }
+
+    /// The tree of subvolume `id`, with what hangs below it.
+    ///
+    /// # Errors
+    /// `Corrupt` when there is no such subvolume or it is broken.
+    fn subvolume(&self, id: u64) -> Result<Arc<dyn Tree>> {
+        Err(Error::corrupt(format!("there is no subvolume {id}")))
+    }
+
     /// Whether [`Tree::lookup`] finds names that differ in case, or short forms of them.
     fn ignores_case(&self) -> bool {
         false
@@ -224,6 +260,14 @@ impl<T: Tree + ?Sized> Tree for Arc<T> {
         (**self).kept_time(time)
     }
 
+    fn subvolumes(&self) -> Result<Vec<Subvolume>> {
+        (**self).subvolumes()
+    }
+
+    fn subvolume(&self, id: u64) -> Result<Arc<dyn Tree>> {
+        (**self).subvolume(id)
+    }
+
     fn ignores_case(&self) -> bool {
         (**self).ignores_case()
     }
@@ -249,11 +293,35 @@ pub trait Filesystem: Sync {
     /// # Errors
     /// `Corrupt`, `Unsupported` or `Limit`, by name.
     fn open(&self, volume: Arc<dyn Source>) -> Result<Arc<dyn Tree>>;
+
+    /// What names the filesystem on `volume` on all volumes that it stands on; `None` when it stands on this one alone.
+    ///
+    /// # Errors
+    /// As [`Filesystem::open`].
+    fn spans(&self, volume: &dyn Source) -> Result<Option<[u8; 16]>> {
+        let _ = volume;
+        Ok(None)
+    }
+
+    /// Opens `volume`, with whatever else of its filesystem lies on `others`.
+    ///
+    /// # Errors
+    /// As [`Filesystem::open`].
+    fn open_over(
+        &self,
+        volume: Arc<dyn Source>,
+        others: &[Arc<dyn Source>],
+    ) -> Result<Arc<dyn Tree>> {
+        let _ = others;
+        self.open(volume)
+    }
 }
 
 /// The filesystems that can be opened, in the order they are tried.
 pub const FILESYSTEMS: &[&dyn Filesystem] = &[
     &crate::ext::Ext4,
+    &crate::xfs::Xfs,
+    &crate::btrfs::Btrfs,
     &crate::ntfs::Ntfs,
     &crate::exfat::Exfat,
     &crate::squashfs::Squashfs,
@@ -267,10 +335,63 @@ pub const FILESYSTEMS: &[&dyn Filesystem] = &[
 /// # Errors
 /// As [`Filesystem::open`].
 pub fn open(volume: &Arc<dyn Source>) -> Result<Option<Arc<dyn Tree>>> {
+    match recognise(volume.as_ref())? {
+        Some(filesystem) => filesystem.open(volume.clone()).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn recognise(volume: &dyn Source) -> Result<Option<&'static dyn Filesystem>> {
     for filesystem in FILESYSTEMS {
-        if filesystem.probe(volume.as_ref())? {
-            return filesystem.open(volume.clone()).map(Some);
+        if filesystem.probe(volume)? {
+            return Ok(Some(*filesystem));
         }
     }
     Ok(None)
+}
+
+/// What one of several volumes carries.
+pub enum Found {
+    /// A filesystem.
+    Tree(Arc<dyn Tree>),
+    /// A part of the filesystem that was opened at the volume of this index.
+    PartOf(usize),
+    /// Nothing whose signature is known.
+    Unknown,
+}
+
+/// Opens the filesystems of all volumes of a machine, of which one may stand on several.
+///
+/// There is an answer for every volume, in their order; errors are those of [`Filesystem::open`].
+pub fn open_all(volumes: &[Arc<dyn Source>]) -> Vec<Result<Found>> {
+    let mut out: Vec<Result<Found>> = Vec::with_capacity(volumes.len());
+    let mut spanning: Vec<(&str, [u8; 16], usize)> = Vec::new();
+    for (nth, volume) in volumes.iter().enumerate() {
+        let found = recognise(volume.as_ref()).and_then(|filesystem| {
+            let Some(filesystem) = filesystem else {
+                return Ok(Found::Unknown);
+            };
+            let name = filesystem.name();
+            if let Some(id) = filesystem.spans(volume.as_ref())? {
+                let first = spanning
+                    .iter()
+                    .find(|(kind, known, _)| *kind == name && *known == id);
+                if let Some((_, _, first)) = first {
+                    return Ok(Found::PartOf(*first));
+                }
+                spanning.push((name, id, nth));
+            }
+            let others: Vec<_> = volumes
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != nth)
+                .map(|(_, other)| other.clone())
+                .collect();
+            filesystem
+                .open_over(volume.clone(), &others)
+                .map(Found::Tree)
+        });
+        out.push(found);
+    }
+    out
 }

@@ -22,7 +22,7 @@ mod room;
 
 pub use apply::{Applied, Supply, apply};
 pub use cold::{ColdDisk, Evidence};
-pub use device::{Device, DeviceWindow};
+pub use device::{Device, DeviceRanges, DeviceWindow};
 pub use draft::{
     Content, Difference, Draft, DraftNode, Drafted, Identity, PayloadReader, Savepoint,
 };

@@ -2,7 +2,7 @@
 
 use dormouse_block::{Error, Gap, Result, Source, read_vec_at};
 
-use crate::{Found, Volume, VolumeSystem, identify};
+use crate::{Found, Keys, Volume, VolumeSystem, identify};
 
 /// The volume system that stands for all of them.
 pub(crate) struct Foreign;
@@ -22,7 +22,7 @@ impl VolumeSystem for Foreign {
         "foreign"
     }
 
-    fn find(&self, candidates: &[Volume]) -> Found {
+    fn find(&self, candidates: &[Volume], _: &Keys) -> Found {
         let mut found = Found::default();
         for (position, volume) in candidates.iter().enumerate() {
             let Some(name) = look(volume).ok().flatten() else {

@@ -7,7 +7,7 @@ use dormouse_block::{
 
 use crate::mbr::{Entry, boot_record};
 use crate::partition::{PartitionInfo, Range, divide};
-use crate::{Found, Note, Volume, VolumeSystem, identify, kinds};
+use crate::{Found, Keys, Note, Volume, VolumeSystem, identify, kinds};
 
 /// Bytes of the entry array: 64 times what everybody uses.
 const MAX_ARRAY: u64 = 1 << 20;
@@ -24,7 +24,7 @@ impl VolumeSystem for Gpt {
         "gpt"
     }
 
-    fn find(&self, candidates: &[Volume]) -> Found {
+    fn find(&self, candidates: &[Volume], _: &Keys) -> Found {
         let mut found = Found::default();
         for (position, disk) in candidates.iter().enumerate() {
             if !disk.is_disk() {

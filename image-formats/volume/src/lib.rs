@@ -2,9 +2,11 @@
 //!
 //! [`volumes`] takes all disks of a machine at once, since volume groups span disks, and gives a [`VolumeMap`]: every
 //! volume with a byte source, what each seems to hold ([`identify()`]), a gap for whatever is broken, and notes on what
-//! is odd without hiding anything. Volume systems stand in the static table [`SYSTEMS`].
+//! is odd without hiding anything. Volume systems stand in the static table [`SYSTEMS`]: MD arrays, partition tables, LUKS
+//! (with [`Keys`]) and LVM2.
 //!
-//! Limits: 4096 volumes of one machine, 1 MiB of GPT entries, 1024 logical partitions, 8 layers of volume systems.
+//! Limits: 4096 volumes of one machine, 1 MiB of GPT entries, 1024 logical partitions, 8 layers of volume systems; 16 MiB
+//! of a volume group's metadata; key derivations of 4 GiB and of the work that `luks/kdf.rs` allows.
 //!
 //! ```
 //! use dormouse_block::Bytes;
@@ -27,17 +29,26 @@
     )
 )]
 
+mod chunked;
 mod foreign;
 mod gpt;
 mod identify;
+mod joined;
+mod keys;
 mod kinds;
+mod luks;
+mod lvm;
 mod map;
 mod mbr;
+mod md;
 mod partition;
+mod placement;
 mod signatures;
 mod system;
 
 pub use identify::{Identified, identify};
-pub use map::{DiskInput, Note, Volume, VolumeInfo, VolumeMap, volumes};
+pub use keys::Keys;
+pub use map::{DiskInput, Note, Volume, VolumeInfo, VolumeMap, volumes, volumes_with_keys};
 pub use partition::PartitionInfo;
+pub use placement::{DiskRange, Placement};
 pub use system::{Found, SYSTEMS, VolumeSystem};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use dormouse_block::{Error, Gap, Result, Source, le_u32, read_vec_at, slice_at};
 
 use crate::partition::{PartitionInfo, Range, divide};
-use crate::{Found, Volume, VolumeSystem, identify, kinds};
+use crate::{Found, Keys, Volume, VolumeSystem, identify, kinds};
 
 /// Logical partitions of one disk; Linux names no more than 256 of them.
 const MAX_LOGICAL: usize = 1024;
@@ -20,7 +20,7 @@ impl VolumeSystem for Mbr {
         "mbr"
     }
 
-    fn find(&self, candidates: &[Volume]) -> Found {
+    fn find(&self, candidates: &[Volume], _: &Keys) -> Found {
         let mut found = Found::default();
         for (position, disk) in candidates.iter().enumerate() {
             if !disk.is_disk() {

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{file_name, machine_path};
+use crate::patch::cannot_be_written;
 use crate::patch::{PatchOptions, patch};
 use crate::payloads::Payloads;
 use crate::run::{RunOptions, library_folder};
@@ -279,7 +280,10 @@ impl Planner<'_> {
                 ),
             });
         }
-        match self.why_not_to_be_edited(inspection) {
+        let untouchable = self
+            .why_not_to_be_edited(inspection)
+            .or_else(|| cannot_be_written(&point, guest));
+        match untouchable {
             None => Ok(Decision::Inject {
                 plan: Box::new(plan),
             }),
@@ -548,6 +552,7 @@ impl<'a> Changer<'a> {
             format: None,
             gate: Arc::new(LibraryGate::new(folders)?),
             meter: Meter::new(u64::MAX, self.options.stop.clone()),
+            keys: self.options.keys.clone(),
         })
     }
 }

@@ -9,7 +9,7 @@
 //! library; a panic in one point is contained and becomes that point's gap.
 //!
 //! ```no_run
-//! use dormouse_engine::{MachineOptions, OpenMachine};
+//! use dormouse_engine::{Keys, MachineOptions, OpenMachine};
 //! use dormouse_block::Meter;
 //! use dormouse_disk::LibraryGate;
 //! use std::path::Path;
@@ -20,6 +20,7 @@
 //!     format: None,
 //!     gate: Arc::new(LibraryGate::new(["/srv/library"])?),
 //!     meter: Meter::unlimited(),
+//!     keys: Keys::default(),
 //! };
 //! let machine = OpenMachine::open("web-01", Path::new("/srv/library/web-01.qcow2"), &options)?;
 //! let inspection = machine.open_point("active")?.inspect();
@@ -66,6 +67,8 @@ pub use run::{RunOptions, RunOutcome, run};
 pub use standard::{Standard, StandardOptions};
 pub use state::{Database, FindingRow, PackageRow, PointRow, RunRow, State, Store, StoreFolder};
 pub use subjects::parse_point;
+
+pub use dormouse_volume::Keys;
 
 /// The bounds on each maintainer script.
 #[must_use]

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use dormouse_block::{Error, ErrorKind, Gap, Locator, Meter, Result, Source};
 use dormouse_disk::{ChainFile, FormatName, Gate, Image, OpenOptions, PointInfo, PointKind};
-use dormouse_filesystem::{FilesystemInfo, Guest, Left, OpenVolume, assemble};
+use dormouse_filesystem::{
+    FilesystemInfo, Found, Guest, Left, OpenVolume, Snapshot, Subvolume, assemble, open_all,
+};
 use dormouse_packages::Inventory;
-use dormouse_volume::{DiskInput, Note, Volume, VolumeInfo, volumes};
+use dormouse_volume::{DiskInput, Keys, Note, Volume, VolumeInfo, volumes_with_keys};
 use serde::{Deserialize, Serialize};
 
 use crate::first_boot::{self, FirstBoot};
@@ -21,6 +23,8 @@ pub struct MachineOptions {
     pub gate: Arc<dyn Gate>,
     /// Counts what is read, and stops it.
     pub meter: Meter,
+    /// Keys that may unlock encrypted volumes.
+    pub keys: Keys,
 }
 
 /// A machine whose image is open.
@@ -28,6 +32,7 @@ pub struct OpenMachine {
     /// Its name.
     pub name: String,
     image: Box<dyn Image>,
+    keys: Keys,
 }
 
 /// A machine, as a fact.
@@ -141,6 +146,12 @@ pub struct VolumeFact {
 pub struct SystemFact {
     /// Its mounts: directory and volume, the root first.
     pub mounts: Vec<(String, String)>,
+    /// The subvolume that its root is, where its volume has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subvolume: Option<String>,
+    /// Older states of its root on the same volume; they are no systems of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<Subvolume>,
     /// Its packages.
     pub inventory: Inventory,
     /// What it says of its first boot after an injection.
@@ -152,7 +163,7 @@ pub struct SystemFact {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Inspection {
-    /// `dormouse/inspection/v1`.
+    /// `dormouse/inspection/v2`.
     pub schema: String,
     /// Which machine and restore point.
     pub at: Locator,
@@ -172,7 +183,7 @@ pub struct Inspection {
 
 impl Inspection {
     /// The schema that this version writes and reads.
-    pub const SCHEMA: &'static str = "dormouse/inspection/v1";
+    pub const SCHEMA: &'static str = "dormouse/inspection/v2";
 
     /// Whether nothing that may hold packages was left unread.
     #[must_use]
@@ -209,6 +220,8 @@ pub struct OpenPoint {
     pub volumes: Vec<(Volume, Option<FilesystemInfo>)>,
     /// The operating systems on them.
     pub guests: Vec<Guest>,
+    /// Snapshots of those systems' roots.
+    pub snapshots: Vec<Snapshot>,
     /// What could not be read.
     pub gaps: Vec<Gap>,
     /// What is odd and hides nothing.
@@ -230,6 +243,7 @@ impl OpenMachine {
         Ok(Self {
             name: name.to_owned(),
             image,
+            keys: options.keys.clone(),
         })
     }
 
@@ -237,6 +251,11 @@ impl OpenMachine {
     #[must_use]
     pub fn image(&self) -> &dyn Image {
         self.image.as_ref()
+    }
+
+    /// The keys that its encrypted volumes are tried with.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// The host files of its chain, the image first.
@@ -291,7 +310,7 @@ impl OpenMachine {
     fn read_point(&self, id: &str, at: &Locator) -> Result<OpenPoint> {
         let info = self.find_point(id)?;
         let disk = self.image.open_point(id)?;
-        let map = volumes(&[DiskInput::new("disk0", disk.clone())]);
+        let map = volumes_with_keys(&[DiskInput::new("disk0", disk.clone())], &self.keys);
         let mut gaps: Vec<Gap> = map.gaps;
         let mut notes: Vec<String> = map.notes.iter().map(note).collect();
         if self.image.state().dirty {
@@ -300,11 +319,30 @@ impl OpenMachine {
         let mut opened = Vec::new();
         let mut listed = Vec::new();
         let (mut asleep, mut in_use) = (None, Vec::new());
-        for volume in map.volumes {
+        let names: Vec<String> = map
+            .volumes
+            .iter()
+            .map(|volume| volume.info.name.clone())
+            .collect();
+        let sources: Vec<Arc<dyn Source>> = map
+            .volumes
+            .iter()
+            .map(|volume| volume.source.clone())
+            .collect();
+        for (volume, found) in map.volumes.into_iter().zip(open_all(&sources)) {
             let here = Locator::default().volume(volume.info.name.clone());
-            let tree = match open_volume(&volume) {
+            // A volume system that could not go on has said why.
+            let told = volume.is_settled();
+            if let Some(origin) = &volume.info.snapshot_of {
+                notes.push(format!(
+                    "{}: a snapshot of {origin}, which is listed and not judged beside it",
+                    volume.info.name
+                ));
+            }
+            let tree = match found.and_then(|found| tree_of(&volume, found, &names, &mut notes)) {
                 Ok(tree) => tree,
                 Err(error) if stops(&error) => return Err(error.located(&here)),
+                Err(error) if told && error.kind() == ErrorKind::Unsupported => None,
                 Err(error) => {
                     gaps.push(gap_of(&error, &here, &volume.info));
                     None
@@ -329,6 +367,8 @@ impl OpenMachine {
                     name: volume.info.name.clone(),
                     partition_uuid: partition.and_then(|partition| partition.uuid.clone()),
                     partition_label: partition.and_then(|partition| partition.label.clone()),
+                    device_names: volume.info.device_names.clone(),
+                    snapshot_of: volume.info.snapshot_of.clone(),
                     tree,
                 });
             }
@@ -365,6 +405,7 @@ impl OpenMachine {
             disk,
             volumes: listed,
             guests: systems.guests,
+            snapshots: systems.snapshots,
             gaps,
             notes,
         })
@@ -431,9 +472,24 @@ fn gap_of(error: &Error, at: &Locator, volume: &VolumeInfo) -> Gap {
     }
 }
 
-fn open_volume(volume: &Volume) -> Result<Option<Arc<dyn dormouse_filesystem::Tree>>> {
-    if let Some(tree) = dormouse_filesystem::open(&volume.source)? {
-        return Ok(Some(tree));
+/// The tree of a volume; what is a part of another volume's filesystem is noted and read there.
+fn tree_of(
+    volume: &Volume,
+    found: Found,
+    names: &[String],
+    notes: &mut Vec<String>,
+) -> Result<Option<Arc<dyn dormouse_filesystem::Tree>>> {
+    match found {
+        Found::Tree(tree) => return Ok(Some(tree)),
+        Found::PartOf(first) => {
+            let first = names.get(first).map(String::as_str).unwrap_or_default();
+            notes.push(format!(
+                "{}: it is a part of the filesystem on {first}",
+                volume.info.name
+            ));
+            return Ok(None);
+        }
+        Found::Unknown => {}
     }
     if !volume.info.may_hold_packages() {
         return Ok(None);
@@ -452,7 +508,19 @@ impl OpenPoint {
         let systems = self
             .guests
             .iter()
-            .map(|guest| SystemFact {
+            .enumerate()
+            .map(|(nth, guest)| SystemFact {
+                subvolume: guest
+                    .mounts()
+                    .first()
+                    .and_then(|root| root.subvolume.as_ref())
+                    .map(ToString::to_string),
+                snapshots: self
+                    .snapshots
+                    .iter()
+                    .filter(|snapshot| snapshot.system == nth)
+                    .map(|snapshot| snapshot.subvolume.clone())
+                    .collect(),
                 mounts: guest
                     .mounts()
                     .iter()

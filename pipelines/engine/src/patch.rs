@@ -10,7 +10,7 @@ use dormouse_block::{Digest, Error, ErrorKind, GuestPath, Meter, Result};
 use dormouse_disk::LibraryGate;
 use dormouse_filesystem::{Follow, Guest, NodeKind};
 use dormouse_overlay::{
-    AnyEditor, ColdDisk, Content, Device, DeviceWindow, Difference, DraftNode, EDITORS, Editor,
+    AnyEditor, ColdDisk, Content, Device, DeviceRanges, Difference, DraftNode, EDITORS, Editor,
     Evidence, Existing, Overlay, OverlayOptions, Pack, PayloadReader, Staged, Supply, apply,
     open_editor,
 };
@@ -19,6 +19,7 @@ use dormouse_remedy::{
     Injected, Injection, Materials, Plan, Verification, WHOLE_PACKAGE, draft_injection,
     verify_others, verify_planned,
 };
+use dormouse_volume::Placement;
 use jiff::Timestamp;
 use rayon::prelude::*;
 
@@ -27,6 +28,8 @@ use crate::payloads::{PayloadSet, open};
 use crate::staging::stage_all;
 use crate::{MachineOptions, OpenMachine, OpenPoint, OutputFormat};
 
+/// The disk that is edited.
+const DISK: &str = "disk0";
 /// Bytes of package files that are wanted in more than one place and kept in memory for that.
 const MAX_REPEATED: u64 = 256 << 20;
 
@@ -94,10 +97,9 @@ impl Bench {
                 editors.push(None);
                 continue;
             }
-            let (start, size) = place(point, &mount.volume)?;
-            let window: Arc<dyn Device> =
-                Arc::new(DeviceWindow::new(overlay.clone(), start, size)?);
-            let editor = match open_editor(&kind, window, guest_time(options.now)) {
+            let ranges = place(point, &mount.volume)?;
+            let device: Arc<dyn Device> = Arc::new(DeviceRanges::new(&overlay, &ranges)?);
+            let editor = match open_editor(&kind, device, guest_time(options.now)) {
                 Ok(editor) => editor,
                 // An EFI partition that was not left clean stands in the way of nothing but changes of itself.
                 Err(error) if kind == "vfat" && error.kind() != ErrorKind::Io => None,
@@ -185,30 +187,41 @@ impl Bench {
     }
 }
 
-/// Where on the disk a volume lies, through the volumes that hold it.
-fn place(point: &OpenPoint, volume: &str) -> Result<(u64, u64)> {
-    let mut name = volume.to_owned();
-    let mut start = 0_u64;
-    let mut size = None;
-    // Volumes lie in disks, directly or through a volume of the same list; the depth is bounded by the list.
-    for _ in 0..=point.volumes.len() {
-        let Some((found, _)) = point
-            .volumes
+/// Where on the disk a volume lies: ranges, each its first byte and its length.
+fn place(point: &OpenPoint, volume: &str) -> Result<Vec<(u64, u64)>> {
+    let cannot = |why: &str| {
+        Error::unsupported(format!(
+            "the filesystem in {volume} cannot be written in place: {why}"
+        ))
+    };
+    let (found, _) = point
+        .volumes
+        .iter()
+        .find(|(found, _)| found.info.name == volume)
+        .ok_or_else(|| cannot("it is no volume of the disk"))?;
+    match &found.placement {
+        Placement::Bound(why) => Err(cannot(why)),
+        Placement::Ranges(ranges) => ranges
             .iter()
-            .find(|(found, _)| found.info.name == name)
-        else {
-            break;
-        };
-        size.get_or_insert(found.info.size);
-        start = start.saturating_add(found.info.start);
-        if found.info.parent == name {
-            break;
-        }
-        name.clone_from(&found.info.parent);
+            .map(|range| match range.disk.as_str() {
+                DISK => Ok((range.start, range.len)),
+                other => Err(cannot(&format!("a part of it is on {other}"))),
+            })
+            .collect(),
     }
-    let size = size
-        .ok_or_else(|| Error::unsupported(format!("volume {volume} cannot be edited in place")))?;
-    Ok((start, size))
+}
+
+/// Why the guest of `point` cannot be changed where it lies, or `None` when it can.
+pub(crate) fn cannot_be_written(point: &OpenPoint, guest: &Guest) -> Option<String> {
+    guest
+        .mounts()
+        .iter()
+        .filter(|mount| {
+            let kind = mount.tree.info().kind;
+            EDITORS.iter().any(|editor| editor.kinds.contains(&&*kind))
+        })
+        .find_map(|mount| place(point, &mount.volume).err())
+        .map(|error| error.to_string())
 }
 
 /// Opens the partial image through the read path and holds it against what was injected.
@@ -232,6 +245,7 @@ fn look_again(
             format: Some(options.output.format(machine.image().format())?),
             gate: Arc::new(gate),
             meter: Meter::unlimited(),
+            keys: machine.keys().clone(),
         },
     )?;
     let point = written.open_point(dormouse_disk::ACTIVE)?;

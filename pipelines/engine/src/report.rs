@@ -212,11 +212,7 @@ impl PointResult {
             machine: machine.to_owned(),
             point: self.info.id.clone(),
             name: self.info.name.clone(),
-            kind: match self.info.kind {
-                dormouse_disk::PointKind::Active => "active",
-                dormouse_disk::PointKind::InternalSnapshot => "internal-snapshot",
-            }
-            .to_owned(),
+            kind: self.info.kind.as_str().to_owned(),
             power,
             os,
             verdict: self.verdict().as_str().to_owned(),

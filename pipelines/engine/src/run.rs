@@ -18,8 +18,8 @@ use crate::change::{Changer, Decision, Done, Verified};
 use crate::report::{MachineResult, PointResult};
 use crate::work::{Work, contained, ends_the_run};
 use crate::{
-    Found, Inspection, Machine, MachineOptions, Observer, OpenMachine, Pipeline, RunRow, StageName,
-    Standard, StandardOptions, State, discover, host,
+    Found, Inspection, Keys, Machine, MachineOptions, Observer, OpenMachine, Pipeline, RunRow,
+    StageName, Standard, StandardOptions, State, discover, host,
 };
 
 /// What a run is told.
@@ -42,6 +42,8 @@ pub struct RunOptions {
     pub feeds: Vec<PathBuf>,
     /// Folders that backing files may come from, beside the library and the pipeline's.
     pub allow_backing: Vec<PathBuf>,
+    /// Keys that may unlock encrypted volumes.
+    pub keys: Keys,
     /// The instant to judge at; an unfinished run's own, else `now`, unless said.
     pub as_of: Option<Timestamp>,
     /// The instant at which the run was started.
@@ -289,6 +291,7 @@ impl Run<'_> {
                 format: None,
                 gate: self.gate.clone(),
                 meter: Meter::new(limit, self.options.stop.clone()),
+                keys: self.options.keys.clone(),
             },
         )
     }
@@ -303,6 +306,7 @@ impl Run<'_> {
                 format: None,
                 gate: self.gate.clone(),
                 meter: Meter::new(u64::MAX, self.options.stop.clone()),
+                keys: self.options.keys.clone(),
             },
         )
     }
@@ -393,12 +397,14 @@ impl Run<'_> {
 
     fn inspect(&self, points: &mut [Point]) -> Result<()> {
         let limits = self.options.pipeline.limits;
+        // What is seen of a machine depends on what its keys unlock.
+        let keys = self.options.keys.fingerprint()?;
         self.each(
             StageName::Inspect,
             points,
             |_| true,
             |point| {
-                let input = (Inspection::SCHEMA, &point.files, limits);
+                let input = (Inspection::SCHEMA, &point.files, limits, keys);
                 let inspect = || {
                     let machine = self.open(self.found(point)?)?;
                     Ok(machine.open_point(&point.info.id)?.inspect())

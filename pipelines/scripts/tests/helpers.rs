@@ -293,9 +293,15 @@ fn users_leave_groups() {
 #[test]
 fn aliases_are_plain_commands() {
     let guests = guest(&[]);
-    let script = "alias strip=\"sed -e 's/^ *//'\"\nprintf '  a\\n' | strip -e 's/a/b/'";
+    let script = "alias strip=\"sed -e 's/^ *//;s/|//'\"\nprintf '  |a\\n' | strip -e 's/a/b/'";
     assert_eq!(said(&guests, script), "b");
-    for refused in ["alias x='a; b'", "alias x='a | b'", "alias x='a '", "alias"] {
+    for refused in [
+        "alias x='a; b'",
+        "alias x='a | b'",
+        "alias x='a '",
+        "alias x=\"a '\"",
+        "alias",
+    ] {
         assert!(interpret(&guests, refused).is_err(), "{refused}");
     }
 }

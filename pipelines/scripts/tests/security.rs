@@ -1,7 +1,7 @@
 //! Every binary package of a release's security suite, interpreted in upgrade form against a tree that has its old
 //! version, by hand: `DORMOUSE_SECURITY_CORPUS` is what `tests/guests/security-corpus.sh` made, `DORMOUSE_SECURITY_RELEASES`
-//! picks some of its releases. Prints totals; writes `table.tsv` beside each release's packages: package, script,
-//! what became of it, the stopping command, why.
+//! picks some of its releases. Prints totals; writes `table.tsv` beside each release's packages: package, `boot` for one of
+//! kernel and boot or `other`, script, what became of it, the stopping command, why.
 
 #![allow(
     clippy::disallowed_methods,
@@ -437,6 +437,7 @@ fn judge(corpus: &Corpus, guest: &Arc<Guest>, world: &World) -> Totals {
         }
         let before = draft.savepoint();
         let is_boot = KERNEL_AND_BOOT.iter().any(|start| name.starts_with(start));
+        let kind = if is_boot { "boot" } else { "other" };
         for step in &steps {
             let configures = step.phase == "postinst";
             world.packages.insert(
@@ -465,7 +466,7 @@ fn judge(corpus: &Corpus, guest: &Arc<Guest>, world: &World) -> Totals {
                 Outcome::Done(_) => {
                     totals.interpreted += 1;
                     phase.interpreted += 1;
-                    writeln!(table, "{name}\t{}\tinterpreted\t-\t-", step.phase).unwrap();
+                    writeln!(table, "{name}\t{kind}\t{}\tinterpreted\t-\t-", step.phase).unwrap();
                 }
                 Outcome::Deferred(deferral) => {
                     totals.deferred += 1;
@@ -474,8 +475,8 @@ fn judge(corpus: &Corpus, guest: &Arc<Guest>, world: &World) -> Totals {
                     let command = deferral.command.clone().unwrap_or_else(|| "-".into());
                     writeln!(
                         table,
-                        "{name}\t{}\tdeferred\t{command}\t{deferral}",
-                        step.phase
+                        "{name}\t{kind}\t{}\tdeferred\t{command}\t{}",
+                        step.phase, deferral.why
                     )
                     .unwrap();
                     if !is_boot {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use dormouse_block::{Error, Gap, GuestPath, Locator, Result};
-use dormouse_filesystem::{Follow, Guest, NodeKind};
+use dormouse_filesystem::Guest;
 
 use super::record::Statusless;
 use super::{Record, State};
-use crate::cataloger::{Cataloger, Catalogue};
+use crate::cataloger::{Cataloger, Catalogue, files_of, passes_on};
 use crate::deb822::paragraphs;
 use crate::{Family, OsRelease, Package};
 
@@ -254,39 +254,6 @@ impl Database {
     pub fn native_architecture(&self) -> Option<&str> {
         self.architectures.first().map(String::as_str)
     }
-}
-
-/// Failures that are no property of the guest, and so end the reading.
-fn passes_on(error: &Error) -> bool {
-    use dormouse_block::ErrorKind::{Cancelled, Io};
-    matches!(error.kind(), Io | Cancelled)
-}
-
-/// The regular files of a directory whose names `wanted` likes, in the order of their names; none without a directory.
-fn files_of(
-    guest: &Guest,
-    directory: &GuestPath,
-    wanted: impl Fn(&[u8]) -> bool,
-) -> Result<Vec<GuestPath>> {
-    let mut paths = Vec::new();
-    for entry in guest.read_dir(directory)?.unwrap_or_default() {
-        if !wanted(&entry.name) {
-            continue;
-        }
-        let Ok(path) = directory.join(&entry.name) else {
-            continue;
-        };
-        let metadata = guest.metadata(&path, Follow::Links)?;
-        if metadata.is_some_and(|metadata| metadata.kind == NodeKind::File) {
-            paths.push(path);
-        }
-    }
-    // The numbers of a journal have one length, so this is their order too; were they not, it still would be.
-    paths.sort_by(|a, b| {
-        let name = |path: &GuestPath| path.name().map(<[u8]>::len);
-        name(a).cmp(&name(b)).then_with(|| a.cmp(b))
-    });
-    Ok(paths)
 }
 
 /// The cataloger of dpkg's databases.

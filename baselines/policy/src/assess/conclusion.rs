@@ -141,7 +141,7 @@ fn settle(assessment: &mut Assessment, not_for: Option<&str>) -> Verdict {
     if assessment.judged == 0 && not_for.is_none() {
         weigh(
             Verdict::Indeterminate,
-            "no installed package was seen".into(),
+            "no installed package was judged".into(),
         );
     }
     if !assessment.outstanding.is_empty() {

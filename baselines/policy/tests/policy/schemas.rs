@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use dormouse_block::{ErrorKind, Gap, Locator};
+use dormouse_block::{ErrorKind, Gap, GuestPath, Locator};
+use dormouse_packages::{ConfiguredRepository, DefaultKernel, Family, Kind, Package, State};
 use dormouse_policy::default_baseline;
 use serde_json::{Value, json};
 
@@ -52,24 +53,67 @@ fn inventories_are_as_published() {
         "c 1 deinstall ok config-files",
     ]);
     valid(
-        "inventory-v1.json",
+        "inventory-v2.json",
         &serde_json::to_value(&inventory).unwrap(),
     );
     inventory.add_gaps([gap()]);
     let mut document = serde_json::to_value(&inventory).unwrap();
-    valid("inventory-v1.json", &document);
+    valid("inventory-v2.json", &document);
     valid(
-        "inventory-v1.json",
+        "inventory-v2.json",
         &serde_json::to_value(guest(&[])).unwrap(),
     );
-    document["schema"] = json!("dormouse/inventory/v2");
-    invalid("inventory-v1.json", &document);
+    document["schema"] = json!("dormouse/inventory/v1");
+    invalid("inventory-v2.json", &document);
     let mut document = serde_json::to_value(guest(&["a 1"])).unwrap();
     document["surprise"] = json!(1);
-    invalid("inventory-v1.json", &document);
+    invalid("inventory-v2.json", &document);
     let mut document = serde_json::to_value(guest(&["a 1"])).unwrap();
     document["packages"][0]["state"] = json!("perfect");
-    invalid("inventory-v1.json", &document);
+    invalid("inventory-v2.json", &document);
+}
+
+#[test]
+fn inventories_of_every_family_state_and_kind_are_as_published() {
+    let mut inventory = guest(&["a 1"]);
+    let package = inventory.packages.pop_first().unwrap();
+    let path = GuestPath::new("/etc/x").unwrap();
+    for family in Family::all() {
+        for state in State::ALL {
+            for kind in [Kind::Software, Kind::Key] {
+                inventory.packages.insert(Package {
+                    family,
+                    state,
+                    kind,
+                    vendor: Some("v".into()),
+                    module: Some("nodejs:18:1:el9".into()),
+                    installed_at: Some(jiff::Timestamp::UNIX_EPOCH),
+                    signing_key: Some("199e2f91fd431d51".into()),
+                    size: Some(1),
+                    location: Some(path.clone()),
+                    ..package.clone()
+                });
+            }
+        }
+        inventory.family = Some(family);
+        inventory.repositories.insert(ConfiguredRepository {
+            family,
+            file: path.clone(),
+            name: "core".into(),
+            uris: vec!["https://r.example/".into()],
+            suites: vec!["s".into()],
+            components: vec!["main".into()],
+            enabled: true,
+        });
+    }
+    inventory.default_kernel = Some(DefaultKernel {
+        release: "6.1.0-13-amd64".into(),
+        why: "the menu".into(),
+    });
+    valid(
+        "inventory-v2.json",
+        &serde_json::to_value(&inventory).unwrap(),
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What leads to which verdict.
 
 use dormouse_block::{ErrorKind, Gap, Locator};
+use dormouse_packages::{Family, Package};
 use dormouse_policy::{Rule, Unknown, Verdict, default_baseline};
 
 use crate::world::{NOW, guest, judge, judge_at, judge_with, offers};
@@ -438,4 +439,56 @@ fn findings_name_the_cves_that_they_mend_and_scopes_reach_by_them() {
     ] {
         assert_eq!(found(only).0, names, "{only}");
     }
+}
+
+#[test]
+fn a_family_that_nothing_covers_is_a_gap_by_name_and_never_compliant() {
+    for family in [Family::Rpm, Family::Apk, Family::Pacman] {
+        let mut inventory = guest(&["a 1", "b 1"]);
+        let packages = std::mem::take(&mut inventory.packages);
+        inventory.family = Some(family);
+        inventory.packages = packages
+            .into_iter()
+            .map(|package| Package { family, ..package })
+            .collect();
+        for baseline in ["name = 'x'\n", SUITES] {
+            let assessment = judge(baseline, &inventory, &offers(&["bookworm-security a 9"]));
+            assert_eq!(assessment.verdict, Verdict::Indeterminate, "{family}");
+            assert_eq!(assessment.judged, 0);
+            let gap = assessment.gaps.iter().find(|gap| {
+                gap.why
+                    == format!(
+                        "no repository or advisory speaks of {family} packages: 2 are not judged"
+                    )
+            });
+            assert!(gap.unwrap().may_hide_packages);
+        }
+        // What is known to be wrong is a finding all the same, in the family's own order.
+        let baseline = "name = 'x'\n[minimum-versions]\na = '1.0.1'\n";
+        let assessment = judge(baseline, &inventory, &offers(&[]));
+        assert_eq!(assessment.verdict, Verdict::NonCompliant, "{family}");
+    }
+}
+
+#[test]
+fn a_machine_of_two_families_is_judged_for_the_one_that_is_covered() {
+    let mut inventory = guest(&["a 1", "b 1"]);
+    let package = inventory.packages.pop_last().unwrap();
+    inventory.packages.insert(Package {
+        family: Family::Rpm,
+        ..package
+    });
+    let releases = offers(&["bookworm-security a 2", "bookworm-security b 2"]);
+    let assessment = judge(SUITES, &inventory, &releases);
+    let found: Vec<_> = assessment
+        .findings
+        .iter()
+        .map(|finding| finding.package.as_str())
+        .collect();
+    assert_eq!(
+        found,
+        ["a"],
+        "the rpm package of the same name is not Debian's"
+    );
+    assert!(!assessment.coverage_complete);
 }

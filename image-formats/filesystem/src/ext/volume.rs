@@ -1,12 +1,12 @@
 //! Blocks of the filesystem as they are after its journal: from the journal's copies where there are any.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dormouse_block::{Error, Result, Source};
 
 use super::journal::Replay;
 use super::{index, overflow, wide};
+use crate::recent::Recent;
 
 /// Bytes of metadata blocks that are kept in memory.
 const CACHE_BYTES: usize = 4 << 20;
@@ -16,32 +16,7 @@ pub struct Volume {
     source: Arc<dyn Source>,
     block_log: u32,
     replay: Replay,
-    cache: Mutex<Cache>,
-}
-
-/// Two generations of blocks: what is used moves into the young one; when that is full, the old one is dropped.
-struct Cache {
-    young: HashMap<u64, Arc<[u8]>>,
-    old: HashMap<u64, Arc<[u8]>>,
-    half: usize,
-}
-
-impl Cache {
-    fn get(&mut self, block: u64) -> Option<Arc<[u8]>> {
-        if let Some(bytes) = self.young.get(&block) {
-            return Some(bytes.clone());
-        }
-        let bytes = self.old.remove(&block)?;
-        self.put(block, bytes.clone());
-        Some(bytes)
-    }
-
-    fn put(&mut self, block: u64, bytes: Arc<[u8]>) {
-        if self.young.len() >= self.half {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(block, bytes);
-    }
+    cache: Mutex<Recent<u64, Arc<[u8]>>>,
 }
 
 impl Volume {
@@ -52,11 +27,7 @@ impl Volume {
             source,
             block_log,
             replay,
-            cache: Mutex::new(Cache {
-                young: HashMap::new(),
-                old: HashMap::new(),
-                half: (CACHE_BYTES >> block_log >> 1).max(4),
-            }),
+            cache: Mutex::new(Recent::new(CACHE_BYTES)),
         }
     }
 
@@ -82,7 +53,7 @@ impl Volume {
     /// When it cannot be read.
     pub fn block(&self, block: u64) -> Result<Arc<[u8]>> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bytes) = cache.get(block) {
+        if let Some(bytes) = cache.get(&block, |bytes| bytes.len()) {
             return Ok(bytes);
         }
         drop(cache);
@@ -90,7 +61,7 @@ impl Volume {
         self.read_one(block, 0, &mut buf)?;
         let bytes: Arc<[u8]> = buf.into();
         cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.put(block, bytes.clone());
+        cache.put(block, bytes.clone(), bytes.len());
         Ok(bytes)
     }
 

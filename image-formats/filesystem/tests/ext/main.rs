@@ -16,6 +16,8 @@ mod fixtures;
 mod hostile;
 mod images;
 mod journal;
+#[path = "../kernel/mod.rs"]
+mod kernel;
 mod oracle;
 
 use images::{OPTION_SETS, make, populate};

@@ -19,6 +19,12 @@ fn made(folder: &Path, name: &str, options: &str, mib: u64) -> PathBuf {
     image
 }
 
+/// exfat-fuse asks for a block device.
+pub fn mounted(image: &Path, options: &str) -> Mounted {
+    let options = format!("loop,{options}");
+    Mounted::by("mount", image, &["-t", "exfat-fuse", "-o", &options])
+}
+
 fn noise(seed: usize, len: usize) -> Vec<u8> {
     (0..len)
         .map(|n| (n.wrapping_mul(seed + 7) >> 5) as u8)
@@ -63,10 +69,10 @@ fn every_cluster_size_reads_as_exfat_fuse_reads_it() {
     ] {
         let image = made(folder.path(), name, options, mib);
         {
-            let mounted = Mounted::by("mount.exfat-fuse", &image, &["-o", "allow_other,umask=000"]);
+            let mounted = mounted(&image, "allow_other,umask=000");
             populate(mounted.path(), names);
         }
-        let mounted = Mounted::by("mount.exfat-fuse", &image, &["-o", "ro,allow_other"]);
+        let mounted = mounted(&image, "ro,allow_other");
         let theirs = walk_host(mounted.path());
         drop(mounted);
         let tree = open(&image);
@@ -141,7 +147,7 @@ fn what_was_never_written_is_zeroes_and_damage_is_found_by_checksums() {
     let folder = tempfile::tempdir().unwrap();
     let image = made(folder.path(), "valid", "-c 4096", 8);
     {
-        let mounted = Mounted::by("mount.exfat-fuse", &image, &["-o", "allow_other,umask=000"]);
+        let mounted = mounted(&image, "allow_other,umask=000");
         fs::write(mounted.path().join("valid"), vec![b'v'; 10_000]).unwrap();
     }
     let sound = fs::read(&image).unwrap();
@@ -188,9 +194,9 @@ fn what_was_never_written_is_zeroes_and_damage_is_found_by_checksums() {
 #[test]
 fn mutated_images_are_read_or_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let image = made(folder.path(), "a", "-c 512", 2);
+    let image = made(folder.path(), "a", "-c 512 -b 65536", 2);
     {
-        let mounted = Mounted::by("mount.exfat-fuse", &image, &["-o", "allow_other,umask=000"]);
+        let mounted = mounted(&image, "allow_other,umask=000");
         populate(mounted.path(), 40);
     }
     let bytes = fs::read(&image).unwrap();

@@ -9,7 +9,7 @@ use dormouse_block::{ErrorKind, HostFile, Source};
 use dormouse_filesystem::NodeKind;
 
 use crate::walk::{compare, open, walk, walk_host};
-use crate::{Mounted, fixtures, must};
+use crate::{Mounted, exfat, fixtures, must};
 
 /// Unpacks and decodes an image to plain bytes.
 fn raw(folder: &Path, name: &str) -> PathBuf {
@@ -97,12 +97,11 @@ fn volumes_of_others_read_as_their_drivers_read_them() {
         assert_eq!(tree.info().kind, *kind, "{name}");
         let ours = walk(&*tree).unwrap_or_else(|error| panic!("{name}: {}", error.with_causes()));
         assert_eq!(ours.len(), *names, "{name}: {:?}", ours.keys());
-        let program = if *kind == "ntfs" {
-            "ntfs-3g"
+        let mounted = if *kind == "ntfs" {
+            Mounted::by("ntfs-3g", &image, &["-o", "ro,allow_other"])
         } else {
-            "mount.exfat-fuse"
+            exfat::mounted(&image, "ro,allow_other")
         };
-        let mounted = Mounted::by(program, &image, &["-o", "ro,allow_other"]);
         let theirs = walk_host(mounted.path());
         compare(name, &ours, &theirs, &|found| {
             found.mode = 0;

@@ -26,11 +26,6 @@ fn populate(root: &Path) {
     fs::write(root.join("x".repeat(200)), "long").unwrap();
     fs::write(root.join("empty"), "").unwrap();
     symlink("../a/./b", root.join("link")).unwrap();
-    symlink(
-        format!("/{}/{}", "y".repeat(240), "z".repeat(250)),
-        root.join("long link"),
-    )
-    .unwrap();
     must_as_root(
         "mknod",
         &[root.join("char").to_str().unwrap(), "c", "5", "77"],
@@ -91,6 +86,11 @@ fn rock_ridge_and_joliet_read_as_xorriso_reads_them() {
         ("rock-joliet", &["genisoimage", "-R", "-J", "-joliet-long"]),
         ("xorriso", &["xorriso", "-R", "-J"]),
     ] {
+        if name == "xorriso" {
+            // genisoimage loses the end of targets that take more than one entry.
+            let target = format!("/{}/{}", "y".repeat(240), "z".repeat(250));
+            symlink(target, content.join("long link")).unwrap();
+        }
         let image = made(folder.path(), &content, name, program);
         let theirs = by_xorriso(&image, &[]);
         let tree = open(&image);
@@ -123,7 +123,6 @@ fn rock_ridge_and_joliet_read_as_xorriso_reads_them() {
         assert!(find("rr_moved").is_none() || name != "xorriso");
     }
     // Without Rock Ridge: Joliet's names, else plain ones in lower case.
-    fs::remove_file(content.join("long link")).unwrap();
     let plain = folder.path().join("plain");
     fs::create_dir_all(plain.join("Sub Folder")).unwrap();
     fs::write(plain.join("Sub Folder/Größe.text"), "joliet").unwrap();
@@ -247,7 +246,8 @@ fn mutated_images_are_read_or_refused() {
         )
         .unwrap();
     }
-    symlink("y".repeat(300), content.join("link")).unwrap();
+    let target = format!("{}/{}", "y".repeat(200), "z".repeat(20));
+    symlink(target, content.join("link")).unwrap();
     let images: Vec<Vec<u8>> = [
         ("rock", &["genisoimage", "-R"][..]),
         ("joliet", &["genisoimage", "-J"]),

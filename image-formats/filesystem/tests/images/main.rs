@@ -25,6 +25,7 @@ mod walk;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The folder of images that others made.
 pub fn fixtures() -> PathBuf {
     let folder = std::env::var_os("DORMOUSE_FIXTURES").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures"),
@@ -80,6 +81,7 @@ impl Mounted {
         Self { at }
     }
 
+    /// Where it is mounted.
     pub fn path(&self) -> &Path {
         self.at.path()
     }

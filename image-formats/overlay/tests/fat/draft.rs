@@ -33,6 +33,8 @@ fn what_is_drafted_below_boot_efi_reaches_the_efi_partition() {
         name: name.into(),
         partition_uuid: None,
         partition_label: None,
+        device_names: Vec::new(),
+        snapshot_of: None,
         tree,
     };
     let systems = assemble(&[

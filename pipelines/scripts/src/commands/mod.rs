@@ -17,7 +17,9 @@ mod dpkg;
 mod find;
 mod getopt;
 mod grep;
+mod kernel;
 mod ldconfig;
+mod mailcap;
 mod make;
 mod mode;
 mod mysql;
@@ -106,6 +108,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("ischroot", process::succeed),
     ("killall", process::no_process),
     ("ldconfig", ldconfig::ldconfig),
+    ("linux-run-hooks", kernel::linux_run_hooks),
     ("ln", copy::ln),
     ("logger", process::succeed),
     ("ls", stat::ls),
@@ -180,6 +183,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("uniq", text::uniq),
     ("unlink", remove::unlink),
     ("update-alternatives", alternatives::update_alternatives),
+    ("update-mime", mailcap::update_mime),
     ("update-rc.d", services::update_rc_d),
     ("useradd", adduser::useradd),
     ("usermod", adduser::usermod),

@@ -344,8 +344,16 @@ fn alias(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     };
     let (name, value) = definition.split_at(at);
     let value = value.get(1..).unwrap_or_default();
-    // Quotes may hold anything but these, which would make more than one command of it.
-    let plain = value.iter().all(|byte| !b"\n;|&<>(){}#`!\\".contains(byte));
+    // These would make more than one command of it, unless single quotes hold them.
+    let harmless = |byte: &u8| !b"\n;|&<>(){}#`!\\".contains(byte);
+    let parts: Vec<&[u8]> = value.split(|&byte| byte == b'\'').collect();
+    let is_quoted = !value.contains(&b'"') && parts.len() % 2 == 1;
+    let plain = value.iter().all(harmless)
+        || is_quoted
+            && parts
+                .iter()
+                .step_by(2)
+                .all(|part| part.iter().all(harmless));
     let ends_open = value.last().is_none_or(|byte| b" \t".contains(byte));
     if !crate::syntax::is_name(name) || is_special(name) || !plain || ends_open {
         return shell.usage(b"alias", "the command is not interpreted");
