@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use dormouse_block::ErrorKind;
+use dormouse_block::{Bytes, ErrorKind, Source};
 use dormouse_filesystem::erofs::Erofs;
 use dormouse_filesystem::{Filesystem, NodeKind};
 
@@ -50,13 +51,18 @@ fn every_layout_reads_as_the_kernel_reads_it() {
             NodeKind::Directory
         );
     }
-    for (name, options, why) in [
-        ("tails", "-zlz4 -Eztailpacking", "ztailpacking"),
-        ("fragments", "-zlz4 -Efragments", "fragments"),
+    let image = made(folder.path(), &content, "tails", "-zlz4 -Eztailpacking");
+    let mut bytes = fs::read(image).unwrap();
+    // What mkfs.erofs 1.5 cannot make yet is told by the bit alone; the checksum is switched off for it.
+    bytes[1024 + 8] &= !1;
+    for (features, why) in [
+        (bytes[1024 + 80], "ztailpacking"),
+        (0x21, "fragments"),
+        (0x41, "long prefixes"),
+        (0x81, "48-bit"),
     ] {
-        let image = made(folder.path(), &content, name, options);
-        let source: std::sync::Arc<dyn dormouse_block::Source> =
-            std::sync::Arc::new(dormouse_block::HostFile::open(&image).unwrap());
+        bytes[1024 + 80] = features;
+        let source: Arc<dyn Source> = Arc::new(Bytes::new(bytes.clone()));
         let error = Erofs.open(source).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains(why), "{error}");

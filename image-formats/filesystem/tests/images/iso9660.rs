@@ -44,7 +44,7 @@ fn by_xorriso(image: &Path, options: &[&str]) -> Manifest {
     args.extend(options);
     args.extend([
         "-osirrox",
-        "on",
+        "on:device_files",
         "-indev",
         image.to_str().unwrap(),
         "-extract",

@@ -186,12 +186,12 @@ fn attribute_lists_are_followed() {
     {
         let mounted = Mounted::by("ntfs-3g", &image, OPTIONS);
         let root = mounted.path();
+        let mut filler = fs::File::create(root.join("filler")).unwrap();
         let mut n = 0;
         while fs::write(root.join(format!("{n}")), text(1000)).is_ok() && n < 4000 {
             n += 1;
         }
         // What is left in one piece, the table's zone too, so that nothing but the gaps is free.
-        let mut filler = fs::File::create(root.join("filler")).unwrap();
         while filler.write_all(&[b'f'; 1024]).is_ok() {}
         for n in (0..n).step_by(2) {
             fs::remove_file(root.join(format!("{n}"))).unwrap();
