@@ -17,15 +17,22 @@
 
 mod assemble;
 pub mod btrfs;
+pub mod erofs;
+pub mod exfat;
 pub mod ext;
 pub mod fat;
 mod guest;
+pub mod iso9660;
+mod lz4;
 mod memory;
 mod names;
 pub mod ntfs;
+mod pieces;
 mod recent;
 mod roots;
+pub mod squashfs;
 mod tree;
+mod wtf8;
 pub mod xfs;
 
 pub use assemble::{FstabEntry, OpenVolume, Snapshot, Systems, assemble, parse_fstab};

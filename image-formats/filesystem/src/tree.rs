@@ -323,6 +323,10 @@ pub const FILESYSTEMS: &[&dyn Filesystem] = &[
     &crate::xfs::Xfs,
     &crate::btrfs::Btrfs,
     &crate::ntfs::Ntfs,
+    &crate::exfat::Exfat,
+    &crate::squashfs::Squashfs,
+    &crate::iso9660::Iso9660,
+    &crate::erofs::Erofs,
     &crate::fat::Fat,
 ];
 

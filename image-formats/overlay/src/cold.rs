@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dormouse_block::{Error, Result, Source};
 use dormouse_disk::{ChainFile, FormatName, Image, PointInfo, PointKind, ReadLock, Role};
+use dormouse_filesystem::Left;
 use dormouse_volume::{DiskInput, VolumeMap, identify, volumes};
 
 /// What is known of the machine beside the image itself. The default knows of nothing.
@@ -102,6 +103,9 @@ impl ColdDisk {
         if let Some(asleep) = hibernated(&map) {
             return denied(format!("{asleep} holds a hibernated system"));
         }
+        if let Some(why) = windows_asleep(&map) {
+            return denied(why);
+        }
         for file in &evidence.swap_files {
             if identify(&**file)?.is_some_and(|content| content.hibernated) {
                 return denied("a swap file holds a hibernated system".to_owned());
@@ -192,6 +196,22 @@ fn hibernated(map: &VolumeMap) -> Option<&str> {
                 .is_some_and(|content| content.hibernated)
         })
         .map(|volume| volume.info.name.as_str())
+}
+
+/// Why a filesystem of Windows says that its memory lies in one of its files. One that cannot be opened has no editor
+/// either.
+fn windows_asleep(map: &VolumeMap) -> Option<String> {
+    let ntfs = |volume: &&dormouse_volume::Volume| {
+        let content = volume.info.content.as_ref();
+        content.is_some_and(|content| content.kind == "ntfs")
+    };
+    map.volumes.iter().filter(ntfs).find_map(|volume| {
+        let tree = dormouse_filesystem::open(&volume.source).ok()??;
+        match tree.left() {
+            Left::Hibernated(why) => Some(format!("{}: {why}", volume.info.name)),
+            _ => None,
+        }
+    })
 }
 
 /// A filesystem that is still in use, and a volume in which whoever uses it may sleep: one whose inside is not seen

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dormouse_block::{Error, ErrorKind, Gap, HostFile, Locator, Meter, Result, Source};
 use dormouse_disk::{Bitmap, FormatName, Gate, ManifestEntry, PointInfo, PointKind, find_point};
 use dormouse_filesystem::{
-    FilesystemInfo, Guest, OpenVolume, Snapshot, Subvolume, Tree, assemble, open_all,
+    FilesystemInfo, Guest, Left, OpenVolume, Snapshot, Subvolume, Tree, assemble, open_all,
 };
 use dormouse_packages::{Inventory, Selection};
 use dormouse_volume::{DiskInput, Keys, Note, Volume, VolumeInfo, volumes_with_keys};
@@ -123,7 +123,8 @@ pub struct FileFact {
 pub enum Power {
     /// Shut down: nothing but its disk.
     Cold,
-    /// Stopped without a shutdown: a filesystem's journal was left with work, replayed in memory for reading.
+    /// Stopped without a shutdown: a filesystem's journal was left with work, replayed in memory for reading, or a
+    /// filesystem says that it was not unmounted.
     Crashed {
         /// The volumes concerned.
         volumes: Vec<String>,
@@ -133,7 +134,7 @@ pub enum Power {
         /// Bytes of saved memory and devices; 0 where the image says no more than that there are some.
         memory: u64,
     },
-    /// Hibernated: its memory lies in a swap volume.
+    /// Hibernated: its memory lies in a swap volume, or in a file of Windows's.
     Hibernated {
         /// The volume.
         volume: String,
@@ -540,6 +541,7 @@ impl OpenMachine {
         let manifest = manifest(&self.layout, &mut gaps);
         let mut opened = Vec::new();
         let mut listed = Vec::new();
+        let (mut asleep, mut in_use) = (None, Vec::new());
         let names: Vec<String> = map
             .volumes
             .iter()
@@ -571,6 +573,18 @@ impl OpenMachine {
             };
             let filesystem = tree.as_ref().map(|tree| tree.info());
             if let Some(tree) = tree {
+                match tree.left() {
+                    Left::Clean => {}
+                    Left::Unclean(why) => {
+                        // Nothing was replayed: what was written last may be missing.
+                        in_use.push(volume.info.name.clone());
+                        gaps.push(gap_of(&Error::unsupported(why), &here, &volume.info));
+                    }
+                    Left::Hibernated(why) => {
+                        notes.push(format!("{here}: {why}"));
+                        asleep.get_or_insert_with(|| volume.info.name.clone());
+                    }
+                }
                 let partition = volume.info.partition.as_ref();
                 opened.push(OpenVolume {
                     name: volume.info.name.clone(),
@@ -585,7 +599,15 @@ impl OpenMachine {
         }
         let systems = assemble(&opened)?;
         gaps.extend(systems.gaps);
-        let power = power(point, &listed)?;
+        let power = match (power(point, &listed)?, asleep) {
+            (Power::Cold | Power::Crashed { .. }, Some(volume)) => Power::Hibernated { volume },
+            (Power::Cold, None) if !in_use.is_empty() => Power::Crashed { volumes: in_use },
+            (Power::Crashed { mut volumes }, None) => {
+                volumes.extend(in_use);
+                Power::Crashed { volumes }
+            }
+            (power, _) => power,
+        };
         if systems.guests.is_empty() {
             gaps.push(Gap {
                 at: Locator::default(),

@@ -80,7 +80,7 @@ impl Entry {
 
 /// A date and a time of day, two seconds apart, as seconds since 1970. What no calendar has is taken as the start of its
 /// month or day.
-fn time(date: u16, clock: u16) -> Time {
+pub(crate) fn time(date: u16, clock: u16) -> Time {
     let year = i64::from(date >> 9).saturating_add(1980);
     let month = i64::from(date >> 5 & 0xF).clamp(1, 12);
     let day = i64::from(date & 0x1F).max(1);
@@ -97,7 +97,7 @@ fn time(date: u16, clock: u16) -> Time {
 }
 
 /// Days from 1970-01-01 to a date (proleptic Gregorian calendar), years counted from March.
-fn days(year: i64, month: i64, day: i64) -> i64 {
+pub(crate) fn days(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 {
         (year, month.saturating_sub(3))
     } else {

@@ -190,9 +190,12 @@ impl FatTree {
                 .checked_div(self.boot.cluster)
                 .unwrap_or(1)
                 .max(1);
-            let runs = chain::follow(&self.boot, first, most.saturating_add(1), &mut |cluster| {
-                self.next(cluster)
-            })?;
+            let runs = chain::follow(
+                self.boot.clusters,
+                first,
+                most.saturating_add(1),
+                &mut |cluster| self.next(cluster),
+            )?;
             let mut memory = self.memory();
             let count: u64 = runs.iter().map(|(_, len)| u64::from(*len)).sum();
             if count > u64::from(most) {
@@ -262,7 +265,7 @@ impl FatTree {
             return Ok(runs.clone());
         }
         let wanted = entry.size.div_ceil(self.boot.cluster);
-        let runs = chain::follow(&self.boot, entry.cluster, wanted, &mut |cluster| {
+        let runs = chain::follow(self.boot.clusters, entry.cluster, wanted, &mut |cluster| {
             self.next(cluster)
         })?;
         let runs: Runs = runs.into();

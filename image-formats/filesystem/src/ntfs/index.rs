@@ -1,6 +1,6 @@
 //! Directory indices: a B-tree of names, whose root lies in the record and whose blocks lie in clusters.
 
-use dormouse_block::{Error, Result, array_at, le_u16, le_u32, le_u64, slice_at};
+use dormouse_block::{Error, Result, le_u16, le_u32, le_u64, slice_at};
 
 use super::name::FileName;
 use super::record::{Reference, fix};
@@ -91,9 +91,8 @@ fn entries(bytes: &[u8]) -> Result<Vec<Entry>> {
             let key = usize::from(le_u16(entry, 10)?);
             Some(FileName::parse(slice_at(entry, 16, key)?)?)
         };
-        let [file] = [array_at::<8>(entry, 0)?];
         out.push(Entry {
-            file: Reference(u64::from_le_bytes(file)),
+            file: Reference(le_u64(entry, 0)?),
             name,
             below,
         });

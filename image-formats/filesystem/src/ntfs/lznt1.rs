@@ -3,6 +3,7 @@
 use dormouse_block::{Error, Result, le_u16};
 
 use crate::fat::wide;
+use crate::lz4::repeat;
 
 /// Bytes that one chunk stands for.
 const CHUNK: usize = 4096;
@@ -69,30 +70,11 @@ fn chunk(body: &[u8], out: &mut [u8]) -> Result<usize> {
             if end > out.len() {
                 return Err(broken());
             }
-            copy(out, from, done, len);
+            repeat(out, from, done, len);
             done = end;
         }
     }
     Ok(done)
-}
-
-/// Repeats `len` bytes from `from` on at `to`; the two may overlap, which repeats the first ones.
-pub(super) fn copy(out: &mut [u8], from: usize, to: usize, len: usize) {
-    let back = to.saturating_sub(from);
-    if back >= len {
-        if to.saturating_add(len) <= out.len() {
-            out.copy_within(from..from.saturating_add(len), to);
-        }
-        return;
-    }
-    for nth in 0..len {
-        let Some(byte) = out.get(from.saturating_add(nth)).copied() else {
-            return;
-        };
-        if let Some(place) = out.get_mut(to.saturating_add(nth)) {
-            *place = byte;
-        }
-    }
 }
 
 fn broken() -> Error {

@@ -4,8 +4,8 @@ use dormouse_block::{Error, Result, le_u32, slice_at};
 
 use super::bits::Bits;
 use super::huffman::Code;
-use super::lznt1::copy;
 use crate::fat::index;
+use crate::lz4::repeat;
 
 /// Bytes of a chunk, and of the window.
 pub(super) const CHUNK: usize = 32 << 10;
@@ -189,7 +189,7 @@ fn block(
         if to > end {
             return Err(broken());
         }
-        copy(out, from, done, len);
+        repeat(out, from, done, len);
         done = to;
     }
     Ok(())

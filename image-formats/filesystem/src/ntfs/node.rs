@@ -112,7 +112,7 @@ impl Node {
                 if record.base.number() != self.record.reference.number() {
                     return Err(Error::corrupt("an attribute list leads to another file"));
                 }
-                last.insert(record)
+                &*last.insert(record)
             };
             let attributes = known.attributes()?;
             let found = attributes

@@ -2,9 +2,10 @@
 
 use dormouse_block::{Error, ErrorKind, Result, le_u16, le_u32, slice_at};
 
-use super::name::{shown, units};
+use super::name::units;
 use super::wof::Packing;
 use crate::NodeKind;
+use crate::wtf8::shown;
 
 /// Bytes of a reparse point at most (`MAXIMUM_REPARSE_DATA_BUFFER_SIZE`).
 pub(super) const MAX: u64 = 16 << 10;

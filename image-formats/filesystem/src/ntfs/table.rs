@@ -1,7 +1,6 @@
 //! The file table (`$MFT`), read through its own runs.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use dormouse_block::{Error, Result, Source, read_vec_at};
 
@@ -11,6 +10,7 @@ use super::extents::Extents;
 use super::lists::{self, MAX_LIST};
 use super::record::{Record, Reference};
 use crate::fat::{index, wide};
+use crate::pieces::Pieces;
 
 /// Bytes of the table that are read at once, and the most that is kept of it.
 const STEP: u64 = 32 << 10;
@@ -22,7 +22,7 @@ pub(super) struct Table {
     boot: Boot,
     extents: Extents,
     size: u64,
-    pieces: Mutex<HashMap<u64, Arc<[u8]>>>,
+    pieces: Pieces,
 }
 
 impl Table {
@@ -47,7 +47,7 @@ impl Table {
             boot: boot.clone(),
             extents: Extents::default(),
             size: 0,
-            pieces: Mutex::default(),
+            pieces: Pieces::new(MAX_PIECES),
         };
         let mut list = None;
         for attribute in record.attributes()? {
@@ -89,6 +89,8 @@ impl Table {
             };
             this.extents.add(&part, boot.clusters)?;
         }
+        // The last piece so far may have ended with the runs so far.
+        this.pieces = Pieces::new(MAX_PIECES);
         if this.extents.end().saturating_mul(boot.cluster) < this.size {
             return Err(Error::corrupt("the file table's runs end before its size"));
         }
@@ -128,22 +130,13 @@ impl Table {
     }
 
     fn piece(&self, nth: u64) -> Result<Arc<[u8]>> {
-        let lock = || self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(piece) = lock().get(&nth) {
-            return Ok(piece.clone());
-        }
-        let start = nth.saturating_mul(STEP);
-        let end = self.extents.end().saturating_mul(self.boot.cluster);
-        let len = end.saturating_sub(start).min(STEP);
-        let mut bytes = vec![0; index(len)];
-        self.read(&self.extents, start, &mut bytes)?;
-        let piece: Arc<[u8]> = bytes.into();
-        let mut pieces = lock();
-        if pieces.len() >= MAX_PIECES {
-            pieces.clear();
-        }
-        pieces.insert(nth, piece.clone());
-        Ok(piece)
+        self.pieces.get(nth, || {
+            let start = nth.saturating_mul(STEP);
+            let end = self.extents.end().saturating_mul(self.boot.cluster);
+            let mut bytes = vec![0; index(end.saturating_sub(start).min(STEP))];
+            self.read(&self.extents, start, &mut bytes)?;
+            Ok(bytes)
+        })
     }
 
     /// The record that `reference` names.

@@ -18,6 +18,7 @@ use super::table::Table;
 use super::time;
 use super::wof::{self, Packing};
 use crate::fat::{index, wide};
+use crate::wtf8::{shown, written};
 use crate::{DirEntry, FilesystemInfo, Left, Metadata, NodeId, NodeKind, Time, Tree};
 
 /// Records below this one are the filesystem's own.
@@ -134,10 +135,10 @@ impl NtfsTree {
     fn hibernated(&self, root: &Node) -> Result<Option<Left>> {
         let listed = Directory::open(root, &self.table, &self.boot)?.list()?;
         for entry in listed {
-            let is = entry
-                .name
-                .as_ref()
-                .is_some_and(|name| name::shown(&name.units).eq_ignore_ascii_case(b"hiberfil.sys"));
+            let is = entry.name.as_ref().is_some_and(|name| {
+                name.attributes & name::DIRECTORY == 0
+                    && shown(&name.units).eq_ignore_ascii_case(b"hiberfil.sys")
+            });
             if is {
                 let mut head = [0; 8];
                 let read = self.read_at(NodeId(entry.file.0), 0, &mut head)?;
@@ -234,7 +235,7 @@ impl NtfsTree {
             b"IntxLNK\x01" => {
                 let bytes = data.whole(&self.table, &self.boot, MAX_INTERIX)?;
                 let units = name::units(bytes.get(8..).unwrap_or_default());
-                return Ok(Some(What::Link(name::shown(&units))));
+                return Ok(Some(What::Link(shown(&units))));
             }
             b"IntxCHR\0" => NodeKind::CharDevice,
             b"IntxBLK\0" => NodeKind::BlockDevice,
@@ -444,7 +445,7 @@ impl Tree for NtfsTree {
 
     /// Names are equal whatever their case, an equal one first; short names lead to files as well.
     fn lookup(&self, id: NodeId, wanted: &[u8]) -> Result<Option<DirEntry>> {
-        let Some(wanted) = name::written(wanted) else {
+        let Some(wanted) = written(wanted, name::MAX_UNITS) else {
             return Ok(None);
         };
         let node = self.node(id)?;
@@ -523,7 +524,7 @@ impl Tree for NtfsTree {
             )
         };
         for name in streams {
-            let shown = name::shown(&name::units(&name));
+            let shown = shown(&name::units(&name));
             if packed && shown == wof::STREAM.as_bytes() {
                 continue;
             }

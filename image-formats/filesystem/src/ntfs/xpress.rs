@@ -4,8 +4,8 @@ use dormouse_block::{Error, Result, array_at, le_u16, slice_at};
 
 use super::bits::Bits;
 use super::huffman::Code;
-use super::lznt1::copy;
 use crate::fat::index;
+use crate::lz4::repeat;
 
 /// Symbols: 256 bytes, and 16 lengths at 16 distances.
 const SYMBOLS: usize = 512;
@@ -47,7 +47,7 @@ pub(super) fn unpack(packed: &[u8], out: &mut [u8]) -> Result<()> {
         if end > out.len() {
             return Err(broken());
         }
-        copy(out, from, done, len);
+        repeat(out, from, done, len);
         done = end;
     }
     Ok(())

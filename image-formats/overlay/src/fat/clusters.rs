@@ -118,7 +118,7 @@ impl Clusters {
         if first == 0 {
             return Ok(Vec::new());
         }
-        chain::follow(&self.boot, first, u32::MAX, &mut |cluster| {
+        chain::follow(self.boot.clusters, first, u32::MAX, &mut |cluster| {
             self.next(cluster)
         })
     }
