@@ -196,7 +196,7 @@ fn attribute_lists_are_followed() {
         for n in (0..n).step_by(2) {
             fs::remove_file(root.join(format!("{n}"))).unwrap();
         }
-        fs::write(root.join("big"), text(n / 2 * 700)).unwrap();
+        fs::write(root.join("big"), text(n / 2 * 400)).unwrap();
     }
     let mounted = Mounted::by("ntfs-3g", &image, &["-o", "ro,allow_other,umask=000"]);
     let theirs = walk_host(mounted.path());

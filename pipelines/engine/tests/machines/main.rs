@@ -371,6 +371,7 @@ fn an_archive_is_read_in_place_and_held_against_its_manifest() {
         seen(&world.alone("web.ovf").unwrap(), "active"),
         whole("cold")
     );
+    let length = usize::try_from(fs::metadata(world.path("web.vmdk")).unwrap().len()).unwrap();
     for file in ["web.ovf", "web.mf", "web.vmdk"] {
         fs::remove_file(world.path(file)).unwrap();
     }
@@ -378,14 +379,10 @@ fn an_archive_is_read_in_place_and_held_against_its_manifest() {
     assert_eq!(seen(&machine, "active"), whole("cold"));
     assert_eq!(machine.files().len(), 1);
     assert_eq!(fs::read_dir(&world.library).unwrap().count(), 1);
-    // A changed byte that no reader of the disk would miss: in the stream's marker of its end.
+    // A changed byte that no reader of the disk would miss: the last of the stream, behind the marker of its end.
     let mut bytes = fs::read(world.path("web.ova")).unwrap();
-    let at = bytes.len() - 10_240..;
-    let last = bytes[at.clone()]
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .unwrap();
-    bytes[at][last] ^= 1;
+    let begin = bytes.windows(4).position(|word| word == b"KDMV").unwrap();
+    bytes[begin + length - 1] ^= 1;
     fs::write(world.path("web.ova"), bytes).unwrap();
     let machine = world.only();
     let inspection = machine.open_point("active").unwrap().inspect();
