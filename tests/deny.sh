@@ -4,4 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v cargo-deny >/dev/null || cargo install --locked --quiet --debug cargo-deny
+# Every crate of the lock file is asked for its licence, those of other systems too.
+cargo fetch --locked --quiet
 cargo deny --offline --locked check licenses bans sources

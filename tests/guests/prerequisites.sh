@@ -11,7 +11,7 @@ set -euo pipefail
 demo=(mmdebstrap uidmap qemu-utils qemu-system-x86 ovmf e2fsprogs dosfstools mtools fdisk debian-archive-keyring
   apt-utils openssl jq zstd xz-utils curl sqlite3 file)
 # What the tests ask for a second opinion.
-test=("${demo[@]}" mailcap dpkg-dev gpg gpg-agent gpgv fuse3 gdisk python3 rpm db-util pacman-package-manager xfsprogs
+test=("${demo[@]}" mailcap shellcheck dpkg-dev gpg gpg-agent gpgv fuse3 gdisk python3 rpm db-util pacman-package-manager xfsprogs
   btrfs-progs lvm2 thin-provisioning-tools mdadm cryptsetup-bin user-mode-linux kmod python3-hivex python3-pip
   ntfs-3g wimtools exfatprogs exfat-fuse squashfs-tools genisoimage xorriso erofs-utils)
 # What the benchmarks measure against and with.

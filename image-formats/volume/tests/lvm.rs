@@ -260,12 +260,12 @@ fn mutated_metadata_never_panics(kernel: &Kernel) {
         header[56..60].copy_from_slice(&checksum(&text).to_le_bytes());
         let sum = checksum(&header[4..]);
         header[..4].copy_from_slice(&sum.to_le_bytes());
-        let patched = Patched::new(first.clone(), vec![(4096, header), (4096 + offset, text)]);
+        let patched = Patched::over(first.clone(), vec![(4096, header), (4096 + offset, text)]);
         // Alone it is believed; the other disks know better only by their sequence number.
         let mut disks = vec![DiskInput::new("disk0", patched)];
         for number in 1..4 {
             let empty = vec![(4096, vec![0; 512])];
-            let disk = Patched::new(source(&kernel.disks[number]), empty);
+            let disk = Patched::over(source(&kernel.disks[number]), empty);
             disks.push(DiskInput::new(format!("disk{number}"), disk));
         }
         let map = volumes(&disks);
@@ -322,7 +322,7 @@ fn mutated_trees_never_panic(kernel: &Kernel) {
                 };
                 DiskInput::new(
                     format!("disk{number}"),
-                    Patched::new(bytes.clone(), patches),
+                    Patched::over(bytes.clone(), patches),
                 )
             })
             .collect();

@@ -109,7 +109,7 @@ fn stale_and_mutated(kernel: &Kernel) {
     let events = u64::from_le_bytes(newer[200..208].try_into().unwrap());
     newer[200..208].copy_from_slice(&(events + 9).to_le_bytes());
     seal(&mut newer);
-    let changed = Patched::new(
+    let changed = Patched::over(
         halves[1].clone(),
         vec![(0, newer), (MIB + 4096, vec![7; 64])],
     );
@@ -158,7 +158,7 @@ fn stale_and_mutated(kernel: &Kernel) {
                 seal(&mut block);
                 DiskInput::new(
                     format!("disk{member}"),
-                    Patched::new(bytes, vec![(at, block)]),
+                    Patched::over(bytes, vec![(at, block)]),
                 )
             })
             .collect();

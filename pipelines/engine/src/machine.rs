@@ -571,7 +571,7 @@ impl OpenMachine {
                     None
                 }
             };
-            let filesystem = tree.as_ref().map(|tree| tree.info());
+            let filesystem = tree.as_ref().map(Tree::info);
             if let Some(tree) = tree {
                 match tree.left() {
                     Left::Clean => {}
@@ -636,8 +636,11 @@ impl OpenMachine {
     }
 }
 
+/// The disks that could be opened, by name, and what is said of the others.
+type OpenDisks = (Vec<(String, Arc<dyn Source>)>, Vec<Gap>);
+
 /// The disks of a point that can be opened, and a gap for each that cannot. One that is the only one must open.
-fn open_disks(point: &PointLayout) -> Result<(Vec<(String, Arc<dyn Source>)>, Vec<Gap>)> {
+fn open_disks(point: &PointLayout) -> Result<OpenDisks> {
     let mut disks = Vec::new();
     let mut gaps = Vec::new();
     for disk in &point.disks {

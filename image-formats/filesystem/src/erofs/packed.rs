@@ -203,7 +203,7 @@ fn compact(
     read: &mut dyn FnMut(u64, usize) -> Result<Vec<u8>>,
 ) -> Result<Vec<Entry>> {
     let base = header_at(inode).saturating_add(8);
-    let first = (32_u64.saturating_sub(base % 32) / 4 & 7).min(count);
+    let first = ((32_u64.saturating_sub(base % 32) / 4) & 7).min(count);
     let rest = count.saturating_sub(first);
     let narrow = if advise & TWO_BYTES != 0 {
         rest.saturating_sub(rest % 16)

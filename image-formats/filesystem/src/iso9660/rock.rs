@@ -38,12 +38,11 @@ pub(super) struct Rock {
 /// The bytes to skip before the entries, if the record of the root says that it has some (`SP`).
 pub(super) fn skip(system: &[u8]) -> Option<u8> {
     match system {
-        [b'S', b'P', 7, 1, 0xBE, 0xEF, skip, ..] => Some(*skip),
+        [b'S', b'P', 7, 1, 0xBE, 0xEF, skip, ..]
         // CD-ROM XA puts 14 bytes of its own in front.
-        [_, _, _, _, _, _, b'X', b'A', _, _, _, _, _, _, rest @ ..] => match rest {
-            [b'S', b'P', 7, 1, 0xBE, 0xEF, skip, ..] => Some(*skip),
-            _ => None,
-        },
+        | [_, _, _, _, _, _, b'X', b'A', _, _, _, _, _, _, b'S', b'P', 7, 1, 0xBE, 0xEF, skip, ..] => {
+            Some(*skip)
+        }
         _ => None,
     }
 }

@@ -155,14 +155,15 @@ impl SquashfsTree {
 
     /// Entry `nth` of the table of `size`-byte entries whose list of blocks begins at `list`.
     fn table(&self, list: u64, nth: u64, size: usize) -> Result<Vec<u8>> {
+        const BLOCK: u64 = METADATA as u64;
         let at = nth.saturating_mul(wide(size));
-        let block = at / wide(METADATA);
+        let block = at / BLOCK;
         let place = list.saturating_add(block.saturating_mul(8));
         let block = le_u64(&self.bytes(place, 8)?, 0)?;
         let mut cursor = Cursor {
             tree: self,
             block,
-            offset: index(at % wide(METADATA)),
+            offset: index(at % BLOCK),
         };
         cursor.take(size)
     }

@@ -217,10 +217,8 @@ fn synced_changes_are_replayed_as_the_kernel_replays_them() {
         }
         let seen =
             seen_by_us(&*tree).unwrap_or_else(|error| panic!("{what}: {}", error.with_causes()));
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs() as i64;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let since = i64::try_from(since.as_secs()).unwrap();
         let mounted = Mounted::on(&scratch, "rw");
         compare(what, &seen, &seen_by_kernel(mounted.path()), Some(since));
     }

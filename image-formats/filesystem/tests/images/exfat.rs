@@ -157,7 +157,7 @@ fn what_was_never_written_is_zeroes_and_damage_is_found_by_checksums() {
     };
     let mut bytes = sound.clone();
     changed(&mut bytes, "valid", &|set| {
-        set[40..48].copy_from_slice(&6000_u64.to_le_bytes())
+        set[40..48].copy_from_slice(&6000_u64.to_le_bytes());
     });
     let tree = tree_of(&bytes).unwrap();
     let node = tree.lookup(tree.root(), b"VALID").unwrap().unwrap().node;

@@ -75,12 +75,7 @@ pub(super) fn open(opener: &Opener<'_>, segment: &Segment) -> Result<Opened> {
     if missing > 0 && matches!(layout, Layout::Parity(_)) && !in_step {
         return Err(lost(Error::unsupported("its parity is not in step")));
     }
-    let size = sound
-        .iter()
-        .flatten()
-        .map(|image| image.len())
-        .min()
-        .unwrap_or(0);
+    let size = sound.iter().flatten().map(Source::len).min().unwrap_or(0);
     let chunk = sectors(segment, "stripe_size")?;
     let layout = match layout {
         Layout::Copies(_) => {

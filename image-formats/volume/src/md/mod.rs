@@ -56,7 +56,8 @@ impl VolumeSystem for Md {
         let mut names = BTreeMap::new();
         for members in arrays.values() {
             let name = members.first().map(|member| member.superblock.name.clone());
-            *names.entry(name).or_insert(0_u32) += 1;
+            let count: &mut u32 = names.entry(name).or_default();
+            *count = count.saturating_add(1);
         }
         for (set, members) in arrays {
             found

@@ -153,7 +153,7 @@ pub struct Patched {
 }
 
 impl Patched {
-    pub fn new(below: Arc<dyn Source>, patches: Vec<(u64, Vec<u8>)>) -> Arc<dyn Source> {
+    pub fn over(below: Arc<dyn Source>, patches: Vec<(u64, Vec<u8>)>) -> Arc<dyn Source> {
         Arc::new(Self { below, patches })
     }
 }
