@@ -29,6 +29,7 @@ mod openpgp;
 mod payload;
 mod release;
 mod repository;
+mod severity;
 mod suite;
 mod vendor;
 
@@ -37,5 +38,6 @@ pub use openpgp::{Keyring, Signer};
 pub use payload::{PayloadReader, VerifiedPayload};
 pub use release::Release;
 pub use repository::{Access, IndexCache, Repository, Selection, Trust};
+pub use severity::Severity;
 pub use suite::{Index, Suite};
 pub use vendor::{Advisories, Feed, FeedKind, Fix};
