@@ -35,6 +35,7 @@ fn main() -> dormouse_block::Result<()> {
                     load: &load,
                     save: &save,
                 }),
+                ahead: None,
             },
         )?;
         println!(

@@ -54,8 +54,11 @@ impl Codec {
     }
 
     /// What `input` unpacks to; more than [`MAX_UNPACKED`] bytes are an error of the stream.
-    pub(crate) fn open<'a>(self, input: impl BufRead + 'a) -> Result<BufReader<Bounded<'a>>> {
-        let inner: Box<dyn Read + 'a> = match self {
+    pub(crate) fn open<'a>(
+        self,
+        input: impl BufRead + Send + 'a,
+    ) -> Result<BufReader<Bounded<'a>>> {
+        let inner: Box<dyn Read + Send + 'a> = match self {
             Self::Plain => Box::new(input),
             Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
             Self::Xz => {
@@ -83,7 +86,7 @@ impl Codec {
 
 /// A stream that fails, rather than ends, past its bound.
 pub(crate) struct Bounded<'a> {
-    inner: Box<dyn Read + 'a>,
+    inner: Box<dyn Read + Send + 'a>,
     left: u64,
 }
 

@@ -37,7 +37,7 @@ pub use index::IndexedPackage;
 pub use openpgp::{Keyring, Signer};
 pub use payload::{PayloadReader, VerifiedPayload};
 pub use release::Release;
-pub use repository::{Access, IndexCache, Repository, Selection, Trust};
+pub use repository::{Access, IndexCache, ReadAhead, Repository, Selection, Trust};
 pub use severity::Severity;
 pub use suite::{Index, Suite};
 pub use vendor::{Advisories, Feed, FeedKind, Fix};

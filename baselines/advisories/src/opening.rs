@@ -416,7 +416,19 @@ fn read_index(
     // Checked before it is read, and again as it is read: what counts are the bytes that were parsed.
     let mut checked = std::io::BufReader::with_capacity(256 << 10, DigestReader::new(stream(file)));
     let expected = listed.size.saturating_mul(codec.expected_growth());
-    let compiled = Compiled::read(codec.open(&mut checked)?, expected)?;
+    let mut unpacked = codec.open(&mut checked)?;
+    let compiled = match access.ahead {
+        None => Compiled::read(&mut unpacked, expected)?,
+        Some(ahead) => {
+            let mut compiled = None;
+            ahead(&mut unpacked, &mut |reader| {
+                compiled = Some(Compiled::read(reader, expected)?);
+                Ok(())
+            })?;
+            compiled.ok_or_else(|| Error::corrupt("an index that nobody read"))?
+        }
+    };
+    drop(unpacked);
     std::io::copy(&mut checked, &mut std::io::sink())
         .map_err(|error| Error::io("cannot read the index", error))?;
     let (digest, size) = checked.into_inner().finish();

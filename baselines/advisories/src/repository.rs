@@ -1,6 +1,7 @@
 //! A Debian archive in a local folder, believed only as far as its signatures reach.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::Path;
 
 use dormouse_block::{Digest, Error, Gap, Result, Source as _};
@@ -43,6 +44,10 @@ pub struct IndexCache<'a> {
     pub save: &'a dyn Fn(&str, &[&[u8]]),
 }
 
+/// Reads a stream ahead in a thread of the caller's while the closure consumes it.
+pub type ReadAhead =
+    fn(&mut (dyn Read + Send), &mut dyn FnMut(&mut dyn Read) -> Result<()>) -> Result<()>;
+
 /// How a repository is opened.
 #[derive(Clone, Copy)]
 pub struct Access<'a> {
@@ -56,6 +61,8 @@ pub struct Access<'a> {
     pub trust: &'a Trust,
     /// Where compiled indices are kept.
     pub cache: Option<IndexCache<'a>>,
+    /// How indices are unpacked while they are parsed; one after the other where absent.
+    pub ahead: Option<ReadAhead>,
 }
 
 /// One index as it was read.
@@ -100,6 +107,7 @@ impl Repository {
                 as_of,
                 trust: &Trust::default(),
                 cache: None,
+                ahead: None,
             },
         )
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dormouse_block::{Error, Result, Source, read_vec_at};
+use foldhash::fast::RandomState;
 
 /// Bytes of a page. With entries of 4 bytes for blocks of 64 KiB, one page maps 512 MiB.
 const PAGE: u64 = 32 << 10;
@@ -100,7 +101,7 @@ impl Pages {
 /// The pages used last.
 #[derive(Default)]
 struct Cache {
-    pages: HashMap<u64, (Arc<[u8]>, u64)>,
+    pages: HashMap<u64, (Arc<[u8]>, u64), RandomState>,
     bytes: usize,
     clock: u64,
 }

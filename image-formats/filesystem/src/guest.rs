@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dormouse_block::{Error, GuestPath, Locator, Result};
+use foldhash::fast::RandomState;
 
 use crate::names::Names;
 use crate::{DirEntry, Metadata, NodeId, NodeKind, Tree};
@@ -57,7 +58,7 @@ pub struct Resolved {
 pub struct Guest {
     mounts: Vec<Mount>,
     /// Directories that were reached without any symbolic link: most paths asked for are siblings of earlier ones.
-    directories: Arc<Mutex<HashMap<GuestPath, Resolved>>>,
+    directories: Arc<Mutex<HashMap<GuestPath, Resolved, RandomState>>>,
     names: Arc<Names>,
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dormouse_block::Result;
+use foldhash::fast::RandomState;
 
 use crate::{DirEntry, NodeId, Tree};
 
@@ -16,12 +17,12 @@ const MAX_DIRECTORY: u64 = 4 << 20;
 
 /// A directory: a mount and the node in its tree.
 type Place = (usize, NodeId);
-type Entries = Arc<HashMap<Vec<u8>, DirEntry>>;
+type Entries = Arc<HashMap<Vec<u8>, DirEntry, RandomState>>;
 
 #[derive(Default)]
 struct Known {
-    asked: HashMap<Place, u32>,
-    read: HashMap<Place, Entries>,
+    asked: HashMap<Place, u32, RandomState>,
+    read: HashMap<Place, Entries, RandomState>,
     names: usize,
 }
 
@@ -63,7 +64,7 @@ impl Names {
         let Ok(listed) = tree.read_dir(node) else {
             return tree.lookup(node, name);
         };
-        let mut entries = HashMap::with_capacity(listed.len());
+        let mut entries = HashMap::with_capacity_and_hasher(listed.len(), RandomState::default());
         for entry in listed {
             // Of a name that stands twice, the first counts.
             entries.entry(entry.name.clone()).or_insert(entry);

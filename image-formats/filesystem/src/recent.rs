@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use foldhash::fast::RandomState;
+
 /// Two generations of values: what is used moves into the young one; when that is full, the old one is dropped.
 pub(crate) struct Recent<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+    young: HashMap<K, V, RandomState>,
+    old: HashMap<K, V, RandomState>,
     room: usize,
     weight: usize,
 }
@@ -15,8 +17,8 @@ impl<K: Eq + Hash, V: Clone> Recent<K, V> {
     /// Keeps values that weigh at most `room` together, in the unit of [`Recent::put`].
     pub(crate) fn new(room: usize) -> Self {
         Self {
-            young: HashMap::new(),
-            old: HashMap::new(),
+            young: HashMap::default(),
+            old: HashMap::default(),
             room: room / 2,
             weight: 0,
         }

@@ -29,6 +29,7 @@
 //! # Ok(()) }
 //! ```
 
+mod ahead;
 mod attest;
 mod change;
 mod discover;

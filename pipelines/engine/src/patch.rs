@@ -16,7 +16,7 @@ use dormouse_overlay::{
 };
 use dormouse_remedy::deb::Unpacked;
 use dormouse_remedy::{
-    Injected, Injection, Materials, Plan, Verification, WHOLE_PACKAGE, draft_injection,
+    Before, Injected, Injection, Materials, Plan, Verification, WHOLE_PACKAGE, draft_injection,
     verify_others, verify_planned,
 };
 use dormouse_volume::{DiskRange, Placement};
@@ -161,6 +161,7 @@ impl Bench {
         machine: &OpenMachine,
         point: &str,
         options: &PatchOptions,
+        before: &Before,
         injection: Injection,
     ) -> Result<Patched> {
         let Self {
@@ -186,7 +187,7 @@ impl Bench {
                 (machine, point, &disk),
                 partial,
                 options,
-                &guest,
+                (&guest, before),
                 &injection,
             )?;
             if !checked.passed {
@@ -354,7 +355,7 @@ fn look_again(
     (machine, point, disk): (&OpenMachine, &str, &str),
     partial: &Path,
     options: &PatchOptions,
-    base: &Guest,
+    (base, before): (&Guest, &Before),
     injection: &Injection,
 ) -> Result<Verification> {
     let folder = |path: &Path| match path.parent() {
@@ -378,7 +379,7 @@ fn look_again(
     let after = point.only_guest()?;
     let (planned, others) = rayon::join(
         || verify_planned(after, injection),
-        || verify_others(base, after, injection),
+        || verify_others(base, before, after, injection),
     );
     Ok(planned?.and(others?))
 }
@@ -409,7 +410,8 @@ pub fn patch(
     }
     let Injected { draft, injection } = injected;
     drop(draft);
-    bench.publish(machine, &point.info.id, options, injection)
+    let before = Before::default();
+    bench.publish(machine, &point.info.id, options, &before, injection)
 }
 
 fn draft(
@@ -465,14 +467,27 @@ pub fn patch_once(
     let bench = Bench::open(machine, &point, options)?;
     bench.check_room(plan)?;
     let staged = Arc::new(stage_all(&bench, plan, repositories, jobs)?);
+    // Scripts are interpreted one after the other; meanwhile another thread reads what the result is held against.
+    let guest = bench.guest.clone();
+    let mut before = Ok(Before::default());
+    let injection = rayon::in_place_scope(|scope| {
+        scope.spawn(|_| before = Before::read(&guest));
+        inject_staged(&bench, plan, staged, options)
+    })?;
+    drop(guest);
+    bench.publish(machine, &point.info.id, options, &before?, injection)
+}
+
+/// Drafts the injection of what was staged and carries it out.
+fn inject_staged(
+    bench: &Bench,
+    plan: &Plan,
+    staged: Arc<StagedSet>,
+    options: &PatchOptions,
+) -> Result<Injection> {
     let unpacked = staged.unpacked.clone();
-    let injected = draft(
-        plan,
-        &bench,
-        &unpacked,
-        staged_reader(&bench, &staged),
-        options,
-    )?;
+    let reader = staged_reader(bench, &staged);
+    let injected = draft(plan, bench, &unpacked, reader, options)?;
     let differences = injected.draft.differences()?;
     let repeated = repeated(&injected, &differences)?;
     {
@@ -503,12 +518,10 @@ pub fn patch_once(
                 )),
             }
         };
-        carry_out(&bench, &differences, &mut supply)?;
+        carry_out(bench, &differences, &mut supply)?;
     }
     // The draft reads through the editors, which must be nobody else's when they finish.
-    let Injected { draft, injection } = injected;
-    drop((draft, staged));
-    bench.publish(machine, &point.info.id, options, injection)
+    Ok(injected.injection)
 }
 
 /// A file of a package: the package file, and where its bytes begin in the data archive.
@@ -643,7 +656,7 @@ pub(crate) fn verified(
     repositories: &[Repository],
 ) -> Result<BTreeMap<Digest, dormouse_advisories::VerifiedPayload>> {
     plan.packages
-        .iter()
+        .par_iter()
         .map(|package| Ok((package.payload, open(repositories, package)?)))
         .collect()
 }

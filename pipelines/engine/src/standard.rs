@@ -256,6 +256,7 @@ fn open_repositories(
                         load: &load,
                         save: &save,
                     }),
+                    ahead: Some(crate::ahead::read_ahead),
                 },
             )
         })

@@ -24,7 +24,7 @@ pub use inject::{Injected, Materials, WHOLE_PACKAGE, draft_injection};
 pub use injection::{ExpectedPackage, InjectedPackage, Injection, PathChange};
 pub use plan::{Blocked, Decision, FirstBootStep, Hindrance, Plan, PlannedPackage};
 pub use resolve::{Fixes, Only, Question, Resolution, resolve};
-pub use verify::{Deviation, Verification, verify, verify_others, verify_planned};
+pub use verify::{Before, Deviation, Verification, verify, verify_others, verify_planned};
 
 /// The texts that are put into a guest for its first boot.
 pub mod first_boot_texts {

@@ -1,5 +1,6 @@
 //! An injection read back and held against what was planned.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dormouse_block::{Digest, DigestReader, Error, GuestPath, Locator, Result};
@@ -12,6 +13,8 @@ use crate::injection::{ExpectedPackage, Injection, PathChange, xattr_digests};
 
 /// Nodes compared in one guest.
 const MAX_NODES: usize = 20_000_000;
+/// Nodes of the base held in memory at most: about 60 MB.
+const MAX_HELD: usize = 400_000;
 /// Deviations named one by one.
 const MAX_DEVIATIONS: usize = 1_000;
 
@@ -46,6 +49,46 @@ pub struct Deviation {
     pub what: String,
 }
 
+/// What the directories of a guest hold, read before it is compared, while the processors have little else to do.
+///
+/// It holds as much as its bound allows; the rest is read when it is asked for.
+#[derive(Debug, Default)]
+pub struct Before {
+    directories: BTreeMap<GuestPath, BTreeMap<Vec<u8>, Metadata>>,
+}
+
+impl Before {
+    /// Walks `base`.
+    ///
+    /// # Errors
+    /// What reading the guest returns.
+    pub fn read(base: &Guest) -> Result<Self> {
+        let mut before = Self::default();
+        let mut todo = vec![GuestPath::root()];
+        let mut held = 0_usize;
+        while let Some(directory) = todo.pop() {
+            let found = entries(base, &directory)?;
+            held = held.saturating_add(found.len());
+            if held > MAX_HELD {
+                break;
+            }
+            for (name, metadata) in &found {
+                if metadata.kind == NodeKind::Directory {
+                    todo.push(join(&directory, name)?);
+                }
+            }
+            before.directories.insert(directory, found);
+        }
+        Ok(before)
+    }
+}
+
+fn join(directory: &GuestPath, name: &[u8]) -> Result<GuestPath> {
+    directory
+        .join(name)
+        .map_err(|error| Error::corrupt("a bad name in a directory").because(error))
+}
+
 struct Verifier<'a> {
     after: &'a Guest,
     injection: &'a Injection,
@@ -58,7 +101,8 @@ struct Verifier<'a> {
 /// # Errors
 /// What reading either guest returns.
 pub fn verify(base: &Guest, after: &Guest, injection: &Injection) -> Result<Verification> {
-    Ok(verify_planned(after, injection)?.and(verify_others(base, after, injection)?))
+    let others = verify_others(base, &Before::default(), after, injection)?;
+    Ok(verify_planned(after, injection)?.and(others))
 }
 
 /// The half of [`verify`] that reads every planned path and the package database.
@@ -72,13 +116,18 @@ pub fn verify_planned(after: &Guest, injection: &Injection) -> Result<Verificati
     Ok(verifier.done())
 }
 
-/// The half of [`verify`] that compares every other path with the base.
+/// The half of [`verify`] that compares every other path with the base, of which `before` was read already.
 ///
 /// # Errors
 /// What reading either guest returns.
-pub fn verify_others(base: &Guest, after: &Guest, injection: &Injection) -> Result<Verification> {
+pub fn verify_others(
+    base: &Guest,
+    before: &Before,
+    after: &Guest,
+    injection: &Injection,
+) -> Result<Verification> {
     let mut verifier = Verifier::of(after, injection);
-    verifier.others(base)?;
+    verifier.others(base, before)?;
     Ok(verifier.done())
 }
 
@@ -252,11 +301,14 @@ impl<'a> Verifier<'a> {
     }
 
     /// Everything else is as it was.
-    fn others(&mut self, base: &Guest) -> Result<()> {
+    fn others(&mut self, base: &Guest, held: &Before) -> Result<()> {
         let mut todo = vec![GuestPath::root()];
         let mut seen = 0_usize;
         while let Some(directory) = todo.pop() {
-            let before = entries(base, &directory)?;
+            let before = match held.directories.get(&directory) {
+                Some(held) => Cow::Borrowed(held),
+                None => Cow::Owned(entries(base, &directory)?),
+            };
             let after = entries(self.after, &directory)?;
             let names: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
             for name in names {
@@ -264,9 +316,7 @@ impl<'a> Verifier<'a> {
                 if seen > MAX_NODES {
                     return Err(Error::limit("more than 20,000,000 files in one guest"));
                 }
-                let path = directory
-                    .join(name)
-                    .map_err(|error| Error::corrupt("a bad name in a directory").because(error))?;
+                let path = join(&directory, name)?;
                 let (old, new) = (before.get(name), after.get(name));
                 let is_directory = |found: Option<&Metadata>| {
                     found.is_some_and(|found| found.kind == NodeKind::Directory)
@@ -336,9 +386,7 @@ fn entries(guest: &Guest, directory: &GuestPath) -> Result<BTreeMap<Vec<u8>, Met
     let mount = guest.mounts().get(at.mount).ok_or_else(missing)?;
     let mut out = BTreeMap::new();
     for entry in mount.tree.read_dir(at.node)? {
-        let path = directory
-            .join(&entry.name)
-            .map_err(|error| Error::corrupt("a bad name in a directory").because(error))?;
+        let path = join(directory, &entry.name)?;
         let mounted = guest.mounts().iter().rev().find(|mount| mount.at == path);
         let metadata = match mounted {
             Some(mount) => mount.tree.metadata(mount.tree.root())?,

@@ -206,9 +206,7 @@ impl Files<'_> {
         if bytes == b"/run/systemd/system" {
             return Ok(None);
         }
-        self.draft
-            .get(path, Follow::No)
-            .map_err(|error| broken(&error))
+        self.draft.at(path).map_err(|error| broken(&error))
     }
 
     fn attributes(&self, mode: u16, gid: u32) -> Attributes {

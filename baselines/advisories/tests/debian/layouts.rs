@@ -20,6 +20,7 @@ fn open(archive: &Archive, keyring: &Keyring, trust: &Trust) -> Result<Repositor
             as_of: instant(NOW),
             trust,
             cache: None,
+            ahead: None,
         },
     )
 }
@@ -209,6 +210,7 @@ fn kept_indices_say_the_same_and_damaged_ones_are_not_used() {
                     load: &load,
                     save: &save,
                 }),
+                ahead: None,
             },
         )
         .unwrap();

@@ -148,6 +148,7 @@ fn compiled_indices_say_what_their_paragraphs_say() {
             as_of: instant("2026-01-02T00:00:00Z"),
             trust: &trust,
             cache: None,
+            ahead: None,
         };
         let ours = Repository::open_with(folder.path(), &access);
         let plain: Result<Vec<_>, _> = paragraphs(&bytes)

@@ -22,15 +22,17 @@ enum Walk {
 impl Draft {
     /// Whether the base shows through at `path` (free of symbolic links), which has no entry of its own.
     fn base_shows(&self, path: &GuestPath) -> bool {
-        let mut here = path.parent();
+        path.parent().is_none_or(|parent| self.shows_below(&parent))
+    }
+
+    /// Whether the base shows through below the directory `path`.
+    fn shows_below(&self, path: &GuestPath) -> bool {
+        let mut here = Some(path.clone());
         while let Some(at) = here {
             match self.entries.get(&at) {
                 Some(Entry::Absent) => return false,
                 Some(Entry::Node(index)) => {
-                    let Some(node) = self.nodes.get(*index) else {
-                        return false;
-                    };
-                    if node.opaque || node.node != DraftNode::Directory {
+                    if !self.lets_through(*index) {
                         return false;
                     }
                 }
@@ -41,24 +43,46 @@ impl Draft {
         true
     }
 
+    /// Whether what the base has below the node shows.
+    fn lets_through(&self, index: usize) -> bool {
+        self.nodes
+            .get(index)
+            .is_some_and(|node| !node.opaque && node.node == DraftNode::Directory)
+    }
+
     /// What is at `path`, whose parents are free of symbolic links; the last component is not followed.
-    pub(super) fn at(&self, path: &GuestPath) -> Result<Option<Drafted>> {
+    ///
+    /// # Errors
+    /// A broken base.
+    pub fn at(&self, path: &GuestPath) -> Result<Option<Drafted>> {
+        Ok(self.below(path, || self.base_shows(path))?.0)
+    }
+
+    /// As [`Draft::at`], where `parent_shows` says whether the base shows through below the parent; and whether it does
+    /// below what is there.
+    fn below(
+        &self,
+        path: &GuestPath,
+        parent_shows: impl FnOnce() -> bool,
+    ) -> Result<(Option<Drafted>, bool)> {
         match self.entries.get(path) {
-            Some(Entry::Absent) => return Ok(None),
+            Some(Entry::Absent) => return Ok((None, false)),
             Some(Entry::Node(index)) => {
-                return Ok(self.nodes.get(*index).map(|node| Drafted {
+                let drafted = self.nodes.get(*index).map(|node| Drafted {
                     path: path.clone(),
                     node: node.node.clone(),
                     attributes: node.attributes.clone(),
                     identity: Identity::Draft(*index),
-                }));
+                });
+                return Ok((drafted, self.lets_through(*index) && parent_shows()));
             }
             None => {}
         }
-        if !self.base_shows(path) {
-            return Ok(None);
+        if parent_shows() {
+            Ok((self.in_base(path)?, true))
+        } else {
+            Ok((None, false))
         }
-        self.in_base(path)
     }
 
     pub(super) fn in_base(&self, path: &GuestPath) -> Result<Option<Drafted>> {
@@ -143,7 +167,7 @@ impl Draft {
         let mut here = GuestPath::root();
         let mut todo: VecDeque<Vec<u8>> = path.components().map(<[u8]>::to_vec).collect();
         let mut links = 0_usize;
-        let Some(mut found) = self.at(&here)? else {
+        let (Some(mut found), mut shows) = self.below(&here, || true)? else {
             return Ok(Walk::Nowhere);
         };
         while let Some(name) = todo.pop_front() {
@@ -156,12 +180,13 @@ impl Draft {
                     Some(up) => found = up,
                     None => return Ok(Walk::Nowhere),
                 }
+                shows = self.shows_below(&here);
                 continue;
             }
             let next = here
                 .join(&name)
                 .map_err(|error| Error::corrupt("bad name in a path").because(error))?;
-            let Some(at) = self.at(&next)? else {
+            let (Some(at), at_shows) = self.below(&next, || shows)? else {
                 return Ok(if todo.is_empty() {
                     Walk::Missing(next)
                 } else {
@@ -178,9 +203,9 @@ impl Draft {
                 }
                 if target.starts_with(b"/") {
                     here = GuestPath::root();
-                    match self.at(&here)? {
-                        Some(root) => found = root,
-                        None => return Ok(Walk::Nowhere),
+                    match self.below(&here, || true)? {
+                        (Some(root), root_shows) => (found, shows) = (root, root_shows),
+                        (None, _) => return Ok(Walk::Nowhere),
                     }
                 }
                 for part in target.rsplit(|&byte| byte == b'/') {
@@ -191,7 +216,7 @@ impl Draft {
                 continue;
             }
             here = next;
-            found = at;
+            (found, shows) = (at, at_shows);
         }
         Ok(Walk::Found(Box::new(found)))
     }
@@ -207,16 +232,8 @@ impl Draft {
         if found.node != DraftNode::Directory {
             return Ok(None);
         }
-        let shows = match self.entries.get(&found.path) {
-            Some(Entry::Absent) => false,
-            Some(Entry::Node(index)) => {
-                self.nodes.get(*index).is_some_and(|node| !node.opaque)
-                    && self.base_shows(&found.path)
-            }
-            None => self.base_shows(&found.path),
-        };
         let mut names = BTreeSet::new();
-        if shows {
+        if self.shows_below(&found.path) {
             for entry in self.base.read_dir(&found.path)?.unwrap_or_default() {
                 names.insert(entry.name);
             }

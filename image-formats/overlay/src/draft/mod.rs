@@ -20,6 +20,7 @@ use std::sync::Arc;
 use dormouse_block::{Error, GuestPath, Result};
 use dormouse_filesystem::Guest;
 
+use foldhash::fast::RandomState;
 use node::{Entry, Node};
 
 pub use content::{Content, PayloadReader};
@@ -43,7 +44,7 @@ pub struct Draft {
     nodes: Vec<Node>,
     undo: Vec<Undo>,
     /// What the base has at paths that were asked for: it never changes, and folders are asked for again and again.
-    asked: RefCell<HashMap<GuestPath, Option<Drafted>>>,
+    asked: RefCell<HashMap<GuestPath, Option<Drafted>, RandomState>>,
 }
 
 #[derive(Debug, Clone)]
@@ -63,7 +64,7 @@ impl Draft {
             children: HashMap::new(),
             nodes: Vec::new(),
             undo: Vec::new(),
-            asked: RefCell::new(HashMap::new()),
+            asked: RefCell::new(HashMap::default()),
         }
     }
 
