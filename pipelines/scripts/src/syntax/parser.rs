@@ -234,6 +234,9 @@ impl<'a> Parser<'a> {
                 Some(b';') if self.peek_at(1) != Some(b';') => self.bump(),
                 Some(b'\n' | b')') | None => {}
                 Some(b';') => {}
+                // `( … ) fi`, `{ …; } then`: after a compound command reserved words are known without a separator.
+                Some(_)
+                    if item.ends_compound() && RESERVED.iter().any(|word| self.at_word(word)) => {}
                 Some(byte) => return Err(self.unexpected(byte)),
             }
             items.push(item);

@@ -16,6 +16,17 @@ pub(crate) struct Item {
     pub(crate) background: bool,
 }
 
+impl Item {
+    /// Whether its last word closes a compound command.
+    pub(crate) fn ends_compound(&self) -> bool {
+        let last = self.rest.last().map_or(&self.first, |(_, last)| last);
+        last.commands.last().is_some_and(|command| {
+            command.redirections.is_empty()
+                && !matches!(command.kind, Kind::Simple { .. } | Kind::Function { .. })
+        })
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Connector {
     And,

@@ -1,4 +1,4 @@
-//! debconf's databases: `config.dat` and `templates.dat`.
+//! debconf's databases: `config.dat` with `passwords.dat`, and `templates.dat`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +10,8 @@ pub(super) struct Item {
     pub(super) owners: BTreeSet<String>,
     pub(super) flags: BTreeSet<String>,
     pub(super) variables: BTreeMap<String, String>,
+    /// It is a password, and stands in the file that only root reads.
+    secret: bool,
 }
 
 impl Item {
@@ -29,7 +31,26 @@ impl Item {
 #[derive(Debug, Default)]
 pub(super) struct Database {
     items: BTreeMap<String, Item>,
-    changed: bool,
+    changed: Changed,
+}
+
+/// Which of its files are to be written anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Changed {
+    /// That of what everybody may read.
+    pub(super) plain: bool,
+    /// That of passwords.
+    pub(super) secret: bool,
+}
+
+impl Changed {
+    fn note(&mut self, secret: bool) {
+        if secret {
+            self.secret = true;
+        } else {
+            self.plain = true;
+        }
+    }
 }
 
 fn words(text: &str) -> BTreeSet<String> {
@@ -78,14 +99,22 @@ impl Database {
         }
         Some(Self {
             items,
-            changed: false,
+            changed: Changed::default(),
         })
     }
 
-    /// The file.
-    pub(super) fn text(&self) -> Vec<u8> {
+    /// Adds the passwords of a file of their own; what is known already stands.
+    pub(super) fn add_secrets(&mut self, secrets: Self) {
+        for (name, mut item) in secrets.items {
+            item.secret = true;
+            self.items.entry(name).or_insert(item);
+        }
+    }
+
+    /// The file: that of passwords, or that of everything else.
+    pub(super) fn text(&self, secret: bool) -> Vec<u8> {
         let mut out = String::new();
-        for (name, item) in &self.items {
+        for (name, item) in self.items.iter().filter(|(_, item)| item.secret == secret) {
             out.push_str(&format!("Name: {name}\n"));
             for (field, value) in &item.fields {
                 let mut letters = field.chars();
@@ -127,13 +156,19 @@ impl Database {
             return false;
         };
         change(item);
-        self.changed = true;
+        self.changed.note(item.secret);
         true
     }
 
-    pub(super) fn add_owner(&mut self, name: &str, owner: &str) {
-        let item = self.items.entry(name.to_owned()).or_default();
-        self.changed |= item.owners.insert(owner.to_owned());
+    /// Adds an owner; an item that is not there yet is a password or not, as `secret` says.
+    pub(super) fn add_owner(&mut self, name: &str, owner: &str, secret: bool) {
+        let item = self.items.entry(name.to_owned()).or_insert_with(|| Item {
+            secret,
+            ..Item::default()
+        });
+        if item.owners.insert(owner.to_owned()) {
+            self.changed.note(item.secret);
+        }
     }
 
     /// True when that was the last owner, and the item went with it.
@@ -141,16 +176,66 @@ impl Database {
         let Some(item) = self.items.get_mut(name) else {
             return false;
         };
-        self.changed |= item.owners.remove(owner);
-        if item.owners.is_empty() {
-            self.items.remove(name);
-            self.changed = true;
-            return true;
+        if item.owners.remove(owner) {
+            self.changed.note(item.secret);
         }
-        false
+        let gone = item.owners.is_empty();
+        if gone {
+            self.changed.note(item.secret);
+            self.items.remove(name);
+        }
+        gone
     }
 
-    pub(super) fn take_changed(&mut self) -> bool {
+    pub(super) fn take_changed(&mut self) -> Changed {
         std::mem::take(&mut self.changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_stay_in_the_file_that_only_root_reads() {
+        let plain: &[u8] = b"Name: one/port\nTemplate: one/port\nValue: 25\nOwners: one\n\n";
+        let secret: &[u8] =
+            b"Name: one/password\nTemplate: one/password\nValue: hush\nOwners: one\n\n";
+        let mut database = Database::parse(plain).unwrap();
+        database.add_secrets(Database::parse(secret).unwrap());
+        assert_eq!(database.text(false), plain);
+        assert_eq!(database.text(true), secret);
+        assert_eq!(
+            database
+                .get("one/password")
+                .and_then(|item| item.field("value")),
+            Some("hush")
+        );
+
+        database.add_owner("two/password", "two", true);
+        assert_eq!(
+            database.take_changed(),
+            Changed {
+                plain: false,
+                secret: true
+            }
+        );
+        assert!(database.change("one/port", |item| item.set_field("value", "26")));
+        assert_eq!(
+            database.take_changed(),
+            Changed {
+                plain: true,
+                secret: false
+            }
+        );
+        assert!(database.remove_owner("one/password", "one"));
+        assert!(database.take_changed().secret);
+        let left = String::from_utf8(database.text(true)).unwrap();
+        assert!(left.contains("two/password") && !left.contains("hush"));
+        assert!(
+            !String::from_utf8(database.text(false))
+                .unwrap()
+                .contains("password")
+        );
     }
 }

@@ -76,17 +76,8 @@ pub(crate) fn start(shell: &mut Shell<'_>) -> Run<i32> {
     shell.debconf.running = true;
     shell.debconf.config = load(shell, CONFIG)?;
     shell.debconf.templates = load(shell, TEMPLATES)?;
-    if shell
-        .files
-        .read(PASSWORDS)?
-        .is_ok_and(|text| !text.is_empty())
-    {
-        return shell.refuse(
-            Reason::Question,
-            b"debconf",
-            "the guest's database holds passwords",
-        );
-    }
+    let passwords = load(shell, PASSWORDS)?;
+    shell.debconf.config.add_secrets(passwords);
     // The frontend names the owner by the script's file, the architecture included.
     let name = String::from_utf8_lossy(&shell.environment.name).into_owned();
     let file = name.rsplit('/').next().unwrap_or_default();
@@ -152,31 +143,47 @@ fn load(shell: &mut Shell<'_>, path: &[u8]) -> Run<Database> {
     }
 }
 
-/// Writes what has changed, as the frontend does when the script has ended; the old files are kept beside.
+/// Writes what has changed, as the frontend does when the script has ended; old files are kept beside.
 pub(crate) fn finish(shell: &mut Shell<'_>) -> Run<()> {
-    for (path, is_config) in [(CONFIG, true), (TEMPLATES, false)] {
-        let database = if is_config {
-            &mut shell.debconf.config
-        } else {
-            &mut shell.debconf.templates
-        };
-        if !database.take_changed() {
-            continue;
-        }
-        let text = database.text();
-        let old = [path, b"-old"].concat();
-        if shell
-            .files
-            .exists(path, dormouse_filesystem::Follow::Links)?
-            && shell.files.rename(path, &old)?.is_err()
-        {
-            return shell.usage(b"debconf", "the database cannot be written");
-        }
-        if shell.files.replace(path, text, 0o644, (0, 0))?.is_err() {
-            return shell.usage(b"debconf", "the database cannot be written");
-        }
+    let config = shell.debconf.config.take_changed();
+    let templates = shell.debconf.templates.take_changed();
+    if config.plain {
+        keep_old(shell, CONFIG)?;
+        let text = shell.debconf.config.text(false);
+        replace(shell, CONFIG, text, 0o644)?;
+    }
+    // Of passwords no old file is kept.
+    if config.secret {
+        let text = shell.debconf.config.text(true);
+        replace(shell, PASSWORDS, text, 0o600)?;
+    }
+    if templates.plain {
+        keep_old(shell, TEMPLATES)?;
+        let text = shell.debconf.templates.text(false);
+        replace(shell, TEMPLATES, text, 0o644)?;
     }
     Ok(())
+}
+
+const UNWRITABLE: &str = "the database cannot be written";
+
+fn keep_old(shell: &mut Shell<'_>, path: &[u8]) -> Run<()> {
+    let old = [path, b"-old"].concat();
+    if shell
+        .files
+        .exists(path, dormouse_filesystem::Follow::Links)?
+        && shell.files.rename(path, &old)?.is_err()
+    {
+        return shell.usage(b"debconf", UNWRITABLE);
+    }
+    Ok(())
+}
+
+fn replace(shell: &mut Shell<'_>, path: &[u8], text: Vec<u8>, mode: u16) -> Run<()> {
+    match shell.files.replace(path, text, mode, (0, 0))? {
+        Ok(_) => Ok(()),
+        Err(_) => shell.usage(b"debconf", UNWRITABLE),
+    }
 }
 
 /// Enters the templates of a file.

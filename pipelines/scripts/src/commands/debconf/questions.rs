@@ -360,12 +360,13 @@ fn register(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
         owner,
         ..
     } = &mut shell.debconf;
-    if config.get(template).is_none() || templates.get(template).is_none() {
+    let kind = templates.get(template).map(|item| item.field("type"));
+    let (Some(_), Some(kind)) = (config.get(template), kind) else {
         return missing(shell, template);
-    }
-    config.add_owner(name, owner);
+    };
+    config.add_owner(name, owner, kind == Some("password"));
     config.change(name, |item| item.set_field("template", template));
-    templates.add_owner(template, name);
+    templates.add_owner(template, name, false);
     answer(shell, 0, "")
 }
 

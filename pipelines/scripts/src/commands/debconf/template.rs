@@ -91,14 +91,14 @@ pub(super) fn register(
         return false;
     }
     // Every template has a question of its own name.
-    config.add_owner(name, owner);
+    config.add_owner(name, owner, kind == Some("password"));
     let is_new = config
         .get(name)
         .is_some_and(|item| item.field("template").is_none());
     if is_new {
         config.change(name, |item| item.set_field("template", name));
     }
-    templates.add_owner(name, name);
+    templates.add_owner(name, name, false);
     templates.change(name, |item| item.replace_fields(template.fields.clone()));
     true
 }
