@@ -1,25 +1,17 @@
-#!/bin/bash
-# Sequential decoding of a whole image on one thread: `decode` against `qemu-img convert` to nowhere, in processor time,
-# the least of five runs each. Needs qemu-img; writes below the folder given, or a temporary one.
+#!/usr/bin/env bash
+# Sequential decoding of a whole disk on one thread: `decode` against `qemu-img convert` to nowhere, in processor time,
+# the least of five runs each. Needs what images.sh needs; DORMOUSE_DECODE names the program.
 #
-#     cargo build --release -p dormouse-disk --example decode
-#     tests/bench/decode.sh RAW [FOLDER]
+#     cargo build --release --workspace --example decode
+#     tests/bench/decode.sh GUESTS-DIR
 set -euo pipefail
-
-raw=$(realpath "${1:?which raw disk?}")
-work=${2:-$(mktemp -d)}
-decode=${DORMOUSE_DECODE:-${CARGO_TARGET_DIR:-target}/release/examples/decode}
-[ -x "$decode" ] || { echo "build $decode first" >&2; exit 2; }
-command -v qemu-img >/dev/null || { echo "qemu-img is required" >&2; exit 2; }
-decode=$(realpath "$decode")
-size=$(stat -c %s "$raw")
-cd "$work"
-
-ln -sf "$raw" disk.raw
-qemu-img convert -f raw -O qcow2 "$raw" disk.qcow2
-qemu-img convert -f raw -O qcow2 -c -o compression_type=zstd "$raw" zstd.qcow2
-qemu-img convert -f raw -O vmdk -o subformat=streamOptimized "$raw" stream.vmdk
-qemu-img convert -f raw -O vhdx "$raw" disk.vhdx
+here=$(dirname "$(realpath "$0")")
+[ "$#" -eq 1 ] || { echo "usage: ${0##*/} GUESTS-DIR" >&2; exit 2; }
+decode=$(realpath "${DORMOUSE_DECODE:-$here/../../target/release/examples/decode}")
+[ -x "$decode" ] || { echo "decode: build $decode first" >&2; exit 2; }
+"$here/images.sh" "$1" >&2
+cd "$1/formats"
+size=$(stat -L -c %s server.raw)
 
 # Milliseconds of processor time, the least of five.
 least() {
@@ -34,7 +26,7 @@ least() {
 
 echo "| image | decode, ms | qemu-img, ms | ratio |"
 echo "|---|---|---|---|"
-for image in disk.raw:raw disk.qcow2:qcow2 zstd.qcow2:qcow2 stream.vmdk:vmdk disk.vhdx:vhdx; do
+for image in server.raw:raw server.qcow2:qcow2 server-zstd.qcow2:qcow2 stream.vmdk:vmdk server.vhdx:vhdx; do
     file=${image%:*} format=${image#*:}
     ours=$(least "$decode" "$file")
     theirs=$(least taskset -c 0 qemu-img convert -n -m 1 -f "$format" "$file" \

@@ -15,7 +15,7 @@ test=("${demo[@]}" mailcap shellcheck dpkg-dev gpg gpg-agent gpgv fuse3 gdisk py
   btrfs-progs lvm2 thin-provisioning-tools mdadm cryptsetup-bin user-mode-linux kmod python3-hivex python3-pip
   ntfs-3g wimtools exfatprogs exfat-fuse squashfs-tools genisoimage xorriso erofs-utils)
 # What the benchmarks measure against and with.
-bench=("${test[@]}" hyperfine guestfs-tools linux-image-cloud-amd64)
+bench=("${test[@]}" hyperfine python3-venv guestfs-tools linux-image-cloud-amd64)
 
 usage() {
   printf 'usage: %s [demo] [test] [bench]\n' "${0##*/}" >&2
