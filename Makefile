@@ -7,7 +7,7 @@ LIBRARY := $(DEMO)/library
 MIRROR := $(DEMO)/mirror
 DORMOUSE := target/release/dormouse
 
-.PHONY: demo test library lint unit scenario deny doc bench fidelity boot-test fuzz clean-demo
+.PHONY: demo test library lint unit scenario deny doc bench fidelity boot-test fuzz fuzz-coverage clean-demo
 
 demo: ## build a library of real machines, run the demo pipeline on it, and say where the results are
 	@echo "make demo installs what is missing of: mmdebstrap, qemu, e2fsprogs, dosfstools, mtools (with apt-get),"
@@ -60,6 +60,10 @@ boot-test: ## one patched server of each release, booted under software emulatio
 
 fuzz: ## seeded mutation fuzzing of every parser, longer than in `make test`
 	DORMOUSE_FUZZ_SECONDS=$${DORMOUSE_FUZZ_SECONDS:-120} $(CARGO) test --workspace --release --locked mutat -- --nocapture
+
+fuzz-coverage: ## libFuzzer on every parser, DORMOUSE_FUZZ_SECONDS each (60); writes tests/fuzz/RESULTS.md
+	@tests/guests/prerequisites.sh demo test
+	@tests/fuzz/run.sh "$${DORMOUSE_FUZZ_SECONDS:-60}"
 
 clean-demo:
 	rm -rf $(DEMO)

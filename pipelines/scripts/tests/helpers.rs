@@ -330,3 +330,117 @@ fn settings_of_ssh_are_found_by_its_own_program() {
     assert_eq!(said(&guests, "uname -r"), "6.1.0-1-amd64");
     said(&guests, "helpztags /usr/share/vim/addons/doc");
 }
+
+#[test]
+fn apache_is_switched_as_its_own_helpers_do() {
+    let mut guests = guest(&[
+        "a2enmod",
+        "a2dismod",
+        "a2enconf",
+        "a2disconf",
+        "find",
+        "readlink",
+        "sort",
+    ]);
+    for (module, text) in [
+        ("rewrite", ""),
+        (
+            "ssl",
+            "# Depends: setenvif socache_shmcb\nLoadModule ssl_module x\n",
+        ),
+        ("setenvif", ""),
+        ("socache_shmcb", ""),
+        ("mpm_event", "# Conflicts: mpm_prefork\n"),
+        ("mpm_prefork", "# Conflicts: mpm_event\n"),
+        ("cgi", ""),
+        ("cgid", ""),
+    ] {
+        let path = format!("/etc/apache2/mods-available/{module}.load");
+        guests.tree.file(&path, text.as_bytes());
+    }
+    guests
+        .tree
+        .file("/etc/apache2/mods-available/ssl.conf", b"")
+        .file(
+            "/etc/apache2/conf-available/gitweb.conf",
+            b"# Depends: rewrite\n",
+        )
+        .file("/etc/apache2/conf-available/plain.conf", b"")
+        .symlink(
+            "/etc/apache2/mods-enabled/mpm_event.load",
+            "../mods-available/mpm_event.load",
+        )
+        .file("/var/lib/apache2/module/disabled_by_admin/ssl", b"")
+        .directory("/etc/apache2/conf-enabled");
+    let files = "find /etc/apache2/mods-enabled /etc/apache2/conf-enabled /var/lib/apache2 '!' -type d | sort";
+    let after = |calls: &str| said(&guests, &format!("{{ {calls}; }} >/dev/null 2>&1; {files}"));
+    // What a2enmod of Debian 12 leaves after the same calls.
+    assert_eq!(
+        after("a2enmod -m -q ssl"),
+        "/etc/apache2/mods-enabled/mpm_event.load\n/etc/apache2/mods-enabled/setenvif.load\n\
+         /etc/apache2/mods-enabled/socache_shmcb.load\n/etc/apache2/mods-enabled/ssl.conf\n\
+         /etc/apache2/mods-enabled/ssl.load\n/var/lib/apache2/module/enabled_by_maint/setenvif\n\
+         /var/lib/apache2/module/enabled_by_maint/socache_shmcb\n/var/lib/apache2/module/enabled_by_maint/ssl"
+    );
+    assert_eq!(
+        said(
+            &guests,
+            "a2enmod -q ssl >/dev/null; readlink /etc/apache2/mods-enabled/ssl.conf"
+        ),
+        "../mods-available/ssl.conf"
+    );
+    assert_eq!(
+        said(&guests, "a2enmod -q cgi; ls /etc/apache2/mods-enabled"),
+        "Your MPM seems to be threaded. Selecting cgid instead of cgi.\nEnabling module cgid.\ncgid.load\nmpm_event.load"
+    );
+    for (call, status) in [
+        ("a2enmod -q mpm_prefork", 1),
+        ("a2enmod nothing", 1),
+        ("a2enconf -q gitweb", 1),
+        ("a2enconf -q plain", 0),
+        (
+            "a2enmod -q rewrite && a2enconf -q gitweb.conf && a2disconf -q gitweb",
+            0,
+        ),
+        ("a2dismod -q rewrite", 0),
+        ("a2enmod -q ssl && a2dismod -q setenvif", 1),
+        (
+            "a2enmod -q ssl && a2dismod -q -f setenvif && a2dismod -f -q mpm_event",
+            0,
+        ),
+    ] {
+        let wanted = status.to_string();
+        let last = said(
+            &guests,
+            &format!("status=0; {{ {call}; }} >/dev/null 2>&1 || status=$?; echo $status"),
+        );
+        assert_eq!(last, wanted, "{call}");
+    }
+    for refused in [
+        "a2enmod",
+        "a2enmod '*'",
+        "a2enmod cache_disk",
+        "a2dismod setenvif </dev/null",
+    ] {
+        let outcome = interpret(&guests, refused);
+        let is_error = outcome.is_err();
+        assert!(is_error || refused.starts_with("a2dismod"), "{refused}");
+    }
+}
+
+#[test]
+fn a_machine_is_called_what_it_will_call_itself() {
+    let mut guests = guest(&["hostname", "uname"]);
+    let refused = |guests: &Guests, call: &str| interpret(guests, call).is_err();
+    assert!(refused(&guests, "hostname"), "nothing says so");
+    guests
+        .tree
+        .file("/etc/hostname", b"# ours\nweb-01.example\n");
+    assert_eq!(
+        said(&guests, "hostname; hostname -s; uname -n"),
+        "web-01.example\nweb-01\nweb-01.example"
+    );
+    for call in ["hostname -f", "hostname other"] {
+        assert!(refused(&guests, call), "{call}");
+    }
+}

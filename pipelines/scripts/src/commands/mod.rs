@@ -54,6 +54,12 @@ pub(crate) type Command = fn(&mut Shell<'_>, &[Vec<u8>]) -> Run<i32>;
 /// Every interpreted command, by name.
 const COMMANDS: &[(&str, Command)] = &[
     ("[", process::builtin),
+    ("a2disconf", apache::switch),
+    ("a2dismod", apache::switch),
+    ("a2dissite", apache::switch),
+    ("a2enconf", apache::switch),
+    ("a2enmod", apache::switch),
+    ("a2ensite", apache::switch),
     ("a2query", apache::a2query),
     ("aa-enabled", services::no_apparmor),
     ("aa-status", services::no_apparmor),

@@ -145,6 +145,11 @@ pub(crate) fn uname(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     if matches!(words, [_, option] if option == b"-r") {
         return kernel_release(shell);
     }
+    if matches!(words, [_, option] if option == b"-n") {
+        let name = name_of_machine(shell, b"uname")?;
+        shell.out(&[&name[..], b"\n"].concat())?;
+        return Ok(0);
+    }
     let line: &str = match words {
         [_] => "Linux",
         [_, option] if option == b"-s" => "Linux",
@@ -161,13 +166,46 @@ pub(crate) fn uname(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     Ok(0)
 }
 
+/// The name that the machine gives itself when it starts: that of `/etc/hostname`.
+fn name_of_machine(shell: &mut Shell<'_>, command: &[u8]) -> Run<Vec<u8>> {
+    let text = shell.files.read(b"/etc/hostname")?.unwrap_or_default();
+    let mut lines = text
+        .split(|&byte| byte == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .filter(|line| !line.is_empty() && !line.starts_with(b"#"));
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._".contains(byte);
+    match (lines.next(), lines.next()) {
+        (Some(name), None) if name.len() <= 64 && name.iter().all(plain) => Ok(name.to_vec()),
+        _ => shell.refuse(
+            Reason::Running,
+            command,
+            "asks for the name of the running system",
+        ),
+    }
+}
+
 pub(crate) fn hostname(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
-    let _ = words;
-    shell.refuse(
-        Reason::Running,
-        b"hostname",
-        "asks for the name of the running system",
-    )
+    let mut name = name_of_machine(shell, b"hostname")?;
+    match words.get(1..).unwrap_or_default() {
+        [] => {}
+        [option] if option == b"-s" || option == b"--short" => {
+            name.truncate(
+                name.iter()
+                    .position(|&byte| byte == b'.')
+                    .unwrap_or(name.len()),
+            );
+        }
+        _ => {
+            return shell.refuse(
+                Reason::Running,
+                b"hostname",
+                "asks the network, or changes the name of the running system",
+            );
+        }
+    }
+    name.push(b'\n');
+    shell.out(&name)?;
+    Ok(0)
 }
 
 /// `sh -c command [name [argument...]]`, or a script of the guest.
