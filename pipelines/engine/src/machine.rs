@@ -30,7 +30,7 @@ pub struct MachineOptions {
     pub gate: Arc<dyn Gate>,
     /// Counts what is read, and stops it.
     pub meter: Meter,
-    /// Keys that may unlock encrypted volumes.
+    /// Keys that may unlock encrypted images and volumes.
     pub keys: Keys,
 }
 
@@ -115,6 +115,9 @@ pub struct FileFact {
     pub format: String,
     /// Bytes.
     pub size: u64,
+    /// How its data are encrypted, for an image whose are: `LUKS`, `AES`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<String>,
 }
 
 /// What a machine would wake from.
@@ -473,6 +476,7 @@ impl OpenMachine {
                     role: file.role.as_str().to_owned(),
                     format: file.format.clone(),
                     size: file.identity.len,
+                    encryption: file.encryption.clone(),
                 })
                 .collect(),
             dirty: open().any(|(image, _)| image.state().dirty),
