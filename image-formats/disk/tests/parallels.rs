@@ -327,7 +327,12 @@ fn what_does_not_fit_is_refused_and_hides_nothing_else() {
     let plain = [file(&id(1), "Plain", "small-plain.hds")];
     refused(Corrupt, "of a part that has", &plain, "");
     refused(Corrupt, "has no image", std::slice::from_ref(&root), &tree);
-    refused(Corrupt, "not a path", &top("Compressed", ""), &tree);
+    refused(
+        Corrupt,
+        "does not name its extent",
+        &top("Compressed", ""),
+        &tree,
+    );
     let many: String = (1..600).map(|number| shot(&id(number), NONE)).collect();
     refused(Limit, "snapshots", &top("Compressed", "top.hds"), &many);
     // A snapshot beside the active state that is not there keeps nobody from the rest.
@@ -382,7 +387,7 @@ fn mutated_descriptions_never_panic() {
     let mut opened = 0;
     for _ in 0..runs {
         let mut bytes = sound.clone();
-        for _ in 0..=random.below(2) {
+        for _ in 0..random.below(3) {
             let at = usize::try_from(random.below(u64::try_from(bytes.len()).unwrap())).unwrap();
             bytes[at] = b"0123456789abcdef<>/{}-x "[usize::try_from(random.below(24)).unwrap()];
         }
@@ -397,5 +402,5 @@ fn mutated_descriptions_never_panic() {
             }
         }
     }
-    assert!(opened > runs / 10, "{opened} of {runs}");
+    assert!(opened > runs / 40, "{opened} of {runs}");
 }

@@ -428,6 +428,16 @@ impl OpenMachine {
         }
     }
 
+    /// Why the disk of the system's root is not written to, if its image or one below it is encrypted.
+    pub(crate) fn encrypted(&self, point: &OpenPoint) -> Option<String> {
+        let root = crate::patch::root_disk(point).ok()?;
+        let mut disks = self.point_disks(&point.info.id).ok()?.iter();
+        let (image, _) = disks.find(|disk| disk.name == root)?.image().ok()?;
+        image.chain().is_encrypted().then(|| {
+            format!("the image of {root} is encrypted, and what is written from it would not be")
+        })
+    }
+
     fn point_layout(&self, id: &str) -> Result<&PointLayout> {
         let mut points = self.layout.points.iter();
         points.find(|point| point.info.id == id).ok_or_else(|| {

@@ -38,7 +38,7 @@ pub(crate) fn images_named(path: &Path) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// As [`Descriptor::read`]; what keeps a file of the active state from being opened, and the host's own failures.
-pub(super) fn open(file: OpenFile, opener: &mut Opener<'_>) -> Result<Box<dyn Image>> {
+pub(super) fn open(file: &OpenFile, opener: &mut Opener<'_>) -> Result<Box<dyn Image>> {
     let descriptor = Descriptor::read(&*file.source)?;
     let active = descriptor.chain(&descriptor.top)?;
     let mut chain = file.chain(FormatName::PARALLELS);
@@ -53,7 +53,7 @@ pub(super) fn open(file: OpenFile, opener: &mut Opener<'_>) -> Result<Box<dyn Im
                 .images
                 .get(shot)
                 .ok_or_else(|| Error::corrupt(format!("a part of it has no image {{{shot}}}")))
-                .and_then(|image| layer(&file, image, opener, &mut chain));
+                .and_then(|image| layer(file, image, opener, &mut chain));
             match layer {
                 Ok(layer) => opened.insert(shot.to_owned(), Ok(layer)),
                 Err(error)

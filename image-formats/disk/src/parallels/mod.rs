@@ -50,7 +50,7 @@ impl Format for Parallels {
     fn open(&self, file: OpenFile, opener: &mut Opener<'_>) -> Result<Box<dyn Image>> {
         let head = read_vec_at(&*file.source, 0, Probe::HEAD.min(length(&*file.source)))?;
         if begins_with_element(&head, ELEMENT) {
-            return folder::open(file, opener);
+            return folder::open(&file, opener);
         }
         let (table, size, in_use) = Table::read(&file.source)?;
         let disk = Mapped::new(
