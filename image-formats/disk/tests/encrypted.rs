@@ -443,62 +443,62 @@ fn broken_headers_are_refused_by_name() {
     };
     let be64 = |value: u64| value.to_be_bytes();
     case(Corrupt, "does not say where", &|b| {
-        put(b, place - 8, &[9, 9, 9, 9])
+        put(b, place - 8, &[9, 9, 9, 9]);
     });
     case(Corrupt, "is not encrypted with LUKS", &|b| {
-        put(b, 32, &[0; 4])
+        put(b, 32, &[0; 4]);
     });
     case(Unsupported, "unknown method 3", &|b| {
-        put(b, 32, &[0, 0, 0, 3])
+        put(b, 32, &[0, 0, 0, 3]);
     });
     case(Corrupt, "does not begin at a cluster", &|b| {
-        put(b, place, &be64(12))
+        put(b, place, &be64(12));
     });
     case(Corrupt, "LUKS header lies beyond the end", &|b| {
-        put(b, place, &be64(1 << 40))
+        put(b, place, &be64(1 << 40));
     });
     case(Corrupt, "LUKS header lies beyond the end", &|b| {
-        put(b, place + 8, &be64(end))
+        put(b, place + 8, &be64(end));
     });
     case(Corrupt, "LUKS header lies beyond the end", &|b| {
-        put(b, place + 8, &be64(u64::MAX))
+        put(b, place + 8, &be64(u64::MAX));
     });
     case(Corrupt, "there is no LUKS header", &|b| {
-        put(b, place + 8, &be64(4))
+        put(b, place + 8, &be64(4));
     });
     case(Corrupt, "bytes are wanted of a source", &|b| {
-        put(b, place + 8, &be64(300))
+        put(b, place + 8, &be64(300));
     });
     case(Corrupt, "there is no LUKS header", &|b| {
-        put(b, header, b"LUKS??")
+        put(b, header, b"LUKS??");
     });
     case(Corrupt, "there is no LUKS header", &|b| {
-        put(b, place, &be64(0))
+        put(b, place, &be64(0));
     });
     case(Unsupported, "LUKS of version 3", &|b| {
-        put(b, header + 6, &[0, 3])
+        put(b, header + 6, &[0, 3]);
     });
     case(Unsupported, "cipher", &|b| put(b, header + 8, b"rot13\0"));
     case(Unsupported, "digest", &|b| {
-        put(b, header + 72, b"crc32\0\0")
+        put(b, header + 72, b"crc32\0\0");
     });
     // Iterations, stripes and the place of the first slot; its material; the digest of the key.
     case(Corrupt, "no iteration", &|b| put(b, header + 212, &[0; 4]));
     case(ErrorKind::Limit, "work allowed", &|b| {
-        put(b, header + 212, &[0xff; 4])
+        put(b, header + 212, &[0xff; 4]);
     });
     case(ErrorKind::Limit, "stripes", &|b| {
-        put(b, header + 252, &[0xff; 4])
+        put(b, header + 252, &[0xff; 4]);
     });
     case(Corrupt, "slot cannot be tried", &|b| {
-        put(b, header + 248, &[0xff; 4])
+        put(b, header + 248, &[0xff; 4]);
     });
     case(Unsupported, "does not open it", &|b| {
-        b[header + 4096 + 77] ^= 1
+        b[header + 4096 + 77] ^= 1;
     });
     case(Unsupported, "does not open it", &|b| b[header + 113] ^= 1);
     case(Unsupported, "does not open it", &|b| {
-        put(b, header + 208, &[0, 0, 0xde, 0xad])
+        put(b, header + 208, &[0, 0, 0xde, 0xad]);
     });
     // Where the data would begin on a plain LUKS disk says nothing here.
     let mut bytes = sound.clone();
