@@ -96,7 +96,7 @@ pub(crate) struct Global {
         help_heading = "Input"
     )]
     pub(crate) allow_backing: Vec<PathBuf>,
-    /// A file that holds a key or a passphrase of encrypted volumes; a newline at a passphrase's end does not matter
+    /// A file that holds a key or a passphrase of encrypted images and volumes; a newline at a passphrase's end does not matter
     #[arg(
         long,
         global = true,

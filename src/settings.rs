@@ -46,7 +46,7 @@ pub(crate) struct Settings {
     pub(crate) global: Global,
     /// Set when the user asks to stop.
     pub(crate) stop: Arc<AtomicBool>,
-    /// Keys of encrypted volumes.
+    /// Keys of encrypted images and volumes.
     pub(crate) keys: Keys,
 }
 

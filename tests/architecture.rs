@@ -11,8 +11,10 @@ use std::process::Command;
 /// The rows from the lowest up, each with the rows that it may import.
 const TABLE: &[(&str, &[&str])] = &[
     ("dormouse-block", &[]),
-    ("dormouse-disk", &["block"]),
-    ("dormouse-volume", &["block"]),
+    // Disks and volumes are encrypted alike, and neither may import the other.
+    ("dormouse-encryption", &["block"]),
+    ("dormouse-disk", &["block", "encryption"]),
+    ("dormouse-volume", &["block", "encryption"]),
     ("dormouse-filesystem", &["block", "volume"]),
     (
         "dormouse-overlay",

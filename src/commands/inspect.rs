@@ -146,11 +146,15 @@ fn draw(document: &Document) -> String {
         }
         for file in &machine.files {
             out.push(format!(
-                "  {:<8} {} ({}, {})",
+                "  {:<8} {} ({}, {}{})",
                 file.role,
                 file.path,
                 file.format,
-                bytes(file.size)
+                bytes(file.size),
+                file.encryption
+                    .as_ref()
+                    .map(|how| format!(", encrypted with {how}"))
+                    .unwrap_or_default()
             ));
         }
         for point in &machine.points {

@@ -142,7 +142,7 @@ pub(crate) fn advice(why: &str) -> Option<&'static str> {
         Some("--allow-backing DIR allows a folder that backing files may come from")
     } else if why.contains("its format must be given") {
         Some("--image-format FORMAT says what the file is: raw to read it as the guest's own disk")
-    } else if why.contains("it is encrypted with LUKS") {
+    } else if why.contains("it is encrypted with ") {
         Some("--luks-key FILE gives a key file, or a file that holds a passphrase")
     } else {
         None

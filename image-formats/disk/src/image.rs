@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dormouse_block::{Error, HostFile, Identity, Result, Source};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::encryption::Sealed;
 use crate::{FormatName, Owner, ReadLock, Role};
 
 /// The id of the state that the machine would start from.
@@ -59,6 +60,11 @@ pub trait Image: Send + Sync {
 }
 
 impl dyn Image + '_ {
+    /// Its active state, for a layer above.
+    pub(crate) fn below(&self) -> Result<Sealed<Arc<dyn Source>>> {
+        Sealed::new(self.open_point(ACTIVE), self.chain().is_encrypted())
+    }
+
     /// The point with this id or, if no point has it, the only one with this name.
     ///
     /// # Errors
@@ -218,6 +224,9 @@ pub struct ChainFile {
     pub format: FormatName,
     /// Its state when it was opened.
     pub identity: Identity,
+    /// How its data are encrypted: `LUKS`, `AES`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<String>,
 }
 
 fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
@@ -246,6 +255,20 @@ impl Chain {
     #[must_use]
     pub fn files(&self) -> &[ChainFile] {
         &self.files
+    }
+
+    /// The same, with the data of its first file encrypted so.
+    pub(crate) fn encrypted(mut self, how: &str) -> Self {
+        if let Some(file) = self.files.first_mut() {
+            file.encryption = Some(how.to_owned());
+        }
+        self
+    }
+
+    /// Whether the data of any file are encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.files.iter().any(|file| file.encryption.is_some())
     }
 
     /// The first program found that may write any file of the chain: a machine that runs.

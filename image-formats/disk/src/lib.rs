@@ -9,6 +9,9 @@
 //! units are the same for all. Layers resolve alike too: names through the gate, and the parent must have the
 //! identifier that the layer was made on, where the format keeps one.
 //!
+//! Images that are encrypted (LUKS in qcow2, legacy AES in qcow and qcow2) open without a key as far as their chain and their
+//! points go; opening a point takes one of [`OpenOptions::keys`].
+//!
 //! What a product writes beside its disks to say which of them make up a machine, what its snapshots are and what was saved
 //! of it running is read by [`describe`]: by content, in place, and no further than the gate allows.
 //!
@@ -42,6 +45,7 @@
 
 mod decoder;
 mod description;
+mod encryption;
 mod format;
 mod gate;
 mod image;
@@ -67,6 +71,7 @@ pub use description::{
     Algorithm, DescribedDisk, DescribedSnapshot, DescriptionKind, DiskPlace, MachineDescription,
     ManifestEntry, SavedState, describe, describe_source, description_kind, locate,
 };
+pub use dormouse_encryption::Keys;
 pub use format::{FORMATS, Format, FormatName, Probe};
 pub use gate::{DenyAll, Gate, LibraryGate, Reference, Role};
 pub use image::{
@@ -74,6 +79,6 @@ pub use image::{
 };
 pub use lock::{Owner, ReadLock};
 pub use open::{
-    MAX_CHAIN, MAX_NEIGHBOURS, MAX_PARTS, Member, OpenFile, OpenOptions, Opener, open, open_member,
+    MAX_CHAIN, MAX_NEIGHBOURS, MAX_PARTS, Member, OpenFile, OpenOptions, Opener, extents_named,
+    open, open_member,
 };
-pub use vmdk::extents_named;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dormouse_block::{Error, Result, Source};
 
 use crate::decoder::{Compression, Decoder};
+use crate::encryption::DataCipher;
 
 /// Bytes of decoded units that are kept; always room for one.
 const DECODED_BYTES: usize = 1 << 20;
@@ -124,6 +125,8 @@ pub(crate) struct Mapped {
     len: u64,
     locate: Locate,
     below: Option<Below>,
+    /// What decrypts data; compressed units are not encrypted.
+    cipher: Option<DataCipher>,
     decoded: Mutex<Decoded>,
 }
 
@@ -152,6 +155,7 @@ impl Mapped {
             len,
             locate,
             below,
+            cipher: None,
             decoded: Mutex::new(Decoded {
                 compression,
                 decoder: None,
@@ -159,6 +163,12 @@ impl Mapped {
                 units: Vec::new(),
             }),
         }
+    }
+
+    /// The same, with its data encrypted so.
+    pub(crate) fn encrypted(mut self, cipher: Option<DataCipher>) -> Self {
+        self.cipher = cipher;
+        self
     }
 
     /// The stretch at `offset`, joined with those that continue it; `lookups` counts.
@@ -193,7 +203,10 @@ impl Mapped {
             ))
             .at_offset(host.0));
         }
-        file.read_exact_at(host.0, buf)
+        match &self.cipher {
+            Some(cipher) => cipher.read(&**file, host, guest, buf),
+            None => file.read_exact_at(host.0, buf),
+        }
     }
 
     /// Reads `buf` from a compressed unit.
@@ -291,6 +304,8 @@ impl Mapped {
         match stretch.mapping {
             Mapping::Zero => Ok(None),
             Mapping::Packed(_) => Ok(Some(offset..end)),
+            // Under a cipher zeroes are bytes like any others, and a hole is none.
+            Mapping::Data(_) if self.cipher.is_some() => Ok(Some(offset..end)),
             Mapping::Data(HostOffset(host)) => {
                 // Space may be allocated and yet a hole of the host's file, as preallocation leaves it.
                 let beyond = host.saturating_add(stretch.len) > self.file.len();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dormouse_block::{Error, HostFile, Meter, Metered, Result, Source, window};
+use dormouse_encryption::{Budget, Keys};
 
 use crate::format::{format_named, recognise};
 use crate::{Chain, ChainFile, FormatName, Gate, Image, Reference, Role};
@@ -28,16 +29,19 @@ pub struct OpenOptions {
     pub gate: Arc<dyn Gate>,
     /// Counts every byte read from host files.
     pub meter: Meter,
+    /// Keys that may unlock encrypted images.
+    pub keys: Keys,
 }
 
 impl OpenOptions {
-    /// Recognise the format, ask `gate`, read without a budget.
+    /// Recognise the format, ask `gate`, read without a budget and without keys.
     #[must_use]
     pub fn new(gate: Arc<dyn Gate>) -> Self {
         Self {
             format: None,
             gate,
             meter: Meter::unlimited(),
+            keys: Keys::default(),
         }
     }
 
@@ -45,6 +49,13 @@ impl OpenOptions {
     #[must_use]
     pub fn format(mut self, format: FormatName) -> Self {
         self.format = Some(format);
+        self
+    }
+
+    /// The same, with these keys for what is encrypted.
+    #[must_use]
+    pub fn keys(mut self, keys: Keys) -> Self {
+        self.keys = keys;
         self
     }
 
@@ -90,6 +101,7 @@ impl OpenFile {
                 role: self.role,
                 format,
                 identity: self.host.identity().clone(),
+                encryption: None,
             },
             self.host.clone(),
         );
@@ -110,9 +122,30 @@ pub struct Opener<'a> {
     options: &'a OpenOptions,
     ancestors: Vec<(u64, u64)>,
     parts: usize,
+    /// Work that is left for deriving keys.
+    budget: Budget,
 }
 
-impl Opener<'_> {
+impl<'a> Opener<'a> {
+    fn new(options: &'a OpenOptions) -> Self {
+        Self {
+            options,
+            ancestors: Vec::new(),
+            parts: 0,
+            budget: Budget::default(),
+        }
+    }
+
+    /// The keys that were given.
+    pub(crate) fn keys(&self) -> &'a Keys {
+        &self.options.keys
+    }
+
+    /// Work that is left for deriving keys.
+    pub(crate) fn budget(&mut self) -> &mut Budget {
+        &mut self.budget
+    }
+
     fn open_file(&mut self, path: &Path, role: Role, named: Option<String>) -> Result<OpenFile> {
         if self.ancestors.len() >= MAX_CHAIN {
             return Err(Error::limit(format!(
@@ -172,14 +205,22 @@ impl Opener<'_> {
         role: Role,
         format: FormatName,
     ) -> Result<Box<dyn Image>> {
+        let (path, named) = self.permit_any(from, names, role)?;
+        let file = self.open_file(&path, role, Some(named))?;
+        self.open_image(file, Some(format))
+    }
+
+    /// Where the first of `names` leads that may be opened and is there, and that name.
+    fn permit_any(
+        &self,
+        from: &OpenFile,
+        names: &[Vec<u8>],
+        role: Role,
+    ) -> Result<(PathBuf, String)> {
         let mut first = None;
         for named in names {
             match self.permit(from, named, role) {
-                Ok(path) => {
-                    let named = String::from_utf8_lossy(named).into_owned();
-                    let file = self.open_file(&path, role, Some(named))?;
-                    return self.open_image(file, Some(format));
-                }
+                Ok(path) => return Ok((path, String::from_utf8_lossy(named).into_owned())),
                 Err(error) => {
                     first.get_or_insert(error);
                 }
@@ -195,14 +236,26 @@ impl Opener<'_> {
     /// # Errors
     /// As [`Opener::open_reference`]; `Limit` when there are more than [`MAX_PARTS`].
     pub fn open_part(&mut self, from: &OpenFile, named: &[u8], role: Role) -> Result<OpenFile> {
+        self.open_any_part(from, &[named.to_vec()], role)
+    }
+
+    /// The same, with the first of `names` that may be opened and is there.
+    ///
+    /// # Errors
+    /// As [`Opener::open_part`] and [`Opener::open_any`].
+    pub fn open_any_part(
+        &mut self,
+        from: &OpenFile,
+        names: &[Vec<u8>],
+        role: Role,
+    ) -> Result<OpenFile> {
         if self.parts >= MAX_PARTS {
             return Err(Error::limit(format!(
                 "the image is kept in more than {MAX_PARTS} files"
             )));
         }
         self.parts = self.parts.saturating_add(1);
-        let path = self.permit(from, named, role)?;
-        let named = String::from_utf8_lossy(named).into_owned();
+        let (path, named) = self.permit_any(from, names, role)?;
         self.host_file(&path, role, Some(named))
     }
 
@@ -315,11 +368,7 @@ pub struct Member {
 /// # Errors
 /// As [`open`]; `Corrupt` when the part does not lie within the file.
 pub fn open_member(path: &Path, member: &Member, options: &OpenOptions) -> Result<Box<dyn Image>> {
-    let mut opener = Opener {
-        options,
-        ancestors: Vec::new(),
-        parts: 0,
-    };
+    let mut opener = Opener::new(options);
     let mut file = opener.open_file(path, Role::Image, Some(member.name.clone()))?;
     let part = window(file.source, member.offset, member.size)
         .map_err(|error| error.in_file(path.display()))?;
@@ -328,17 +377,22 @@ pub fn open_member(path: &Path, member: &Member, options: &OpenOptions) -> Resul
     opener.open_image(file, options.format)
 }
 
+/// The files that the image at `path` is kept in, if it is no more than a description of them, as VMware's and Parallels' are:
+/// they are parts of one disk, and no disks by themselves. What cannot be read names none.
+#[must_use]
+pub fn extents_named(path: &Path) -> Vec<PathBuf> {
+    let mut named = crate::vmdk::extents_named(path);
+    named.extend(crate::parallels::images_named(path));
+    named
+}
+
 /// Opens the image at `path` and its whole backing chain.
 ///
 /// # Errors
 /// `Io` when the host cannot read it; `Denied` when the gate or a suspicious name forbids it; `Unsupported`,
 /// `Corrupt` and `Limit` as the formats say. The message names the file of the chain that failed.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Image>> {
-    let mut opener = Opener {
-        options,
-        ancestors: Vec::new(),
-        parts: 0,
-    };
+    let mut opener = Opener::new(options);
     let file = opener.open_file(path, Role::Image, None)?;
     opener.open_image(file, options.format)
 }

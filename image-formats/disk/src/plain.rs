@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dormouse_block::{Result, Source};
 
+use crate::encryption::Sealed;
 use crate::image::no_point;
 use crate::{ACTIVE, Chain, FormatName, Image, PointInfo, State};
 
@@ -13,19 +14,30 @@ pub(crate) struct Plain {
     chain: Chain,
     state: State,
     identifier: Option<String>,
-    source: Arc<dyn Source>,
+    source: Sealed<Arc<dyn Source>>,
     points: [PointInfo; 1],
 }
 
 impl Plain {
     /// The disk `source`, made of the files of `chain`.
     pub(crate) fn new(format: FormatName, chain: Chain, source: Arc<dyn Source>) -> Self {
+        let size = source.len();
+        Self::sealed(format, chain, size, Sealed::from(source))
+    }
+
+    /// The disk of `size` bytes that takes a key to open.
+    pub(crate) fn sealed(
+        format: FormatName,
+        chain: Chain,
+        size: u64,
+        source: Sealed<Arc<dyn Source>>,
+    ) -> Self {
         Self {
             format,
             chain,
             state: State::default(),
             identifier: None,
-            points: [PointInfo::active(source.len())],
+            points: [PointInfo::active(size)],
             source,
         }
     }
@@ -53,7 +65,8 @@ impl Image for Plain {
     }
 
     fn virtual_size(&self) -> u64 {
-        self.source.len()
+        let [active] = &self.points;
+        active.disk_size
     }
 
     fn state(&self) -> State {
@@ -70,7 +83,7 @@ impl Image for Plain {
 
     fn open_point(&self, id: &str) -> Result<Arc<dyn Source>> {
         if id == ACTIVE {
-            return Ok(self.source.clone());
+            return self.source.open();
         }
         Err(no_point(id, &self.points))
     }

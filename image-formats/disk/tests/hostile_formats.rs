@@ -57,7 +57,8 @@ impl Folder {
     }
 
     fn refused(&self, path: &Path, kind: ErrorKind, word: &str) {
-        let Err(error) = open(path, None) else {
+        let opened = open(path, None).and_then(|image| image.open_point(ACTIVE));
+        let Err(error) = opened else {
             panic!("{word}: it opened");
         };
         assert_eq!(error.kind(), kind, "{}", error.with_causes());

@@ -24,6 +24,7 @@ pub mod fat;
 mod guest;
 pub mod iso9660;
 mod lz4;
+mod lzo;
 mod memory;
 mod names;
 pub mod ntfs;

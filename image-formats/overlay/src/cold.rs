@@ -163,11 +163,22 @@ impl ColdDisk {
             FormatName::VHD | FormatName::VHDX | FormatName::VDI if layered => {
                 Some(format!("QEMU reads no {format} that is a layer itself"))
             }
+            FormatName::PARALLELS if self.files.len() > 1 => {
+                Some("QEMU reads no Parallels disk of several files".to_owned())
+            }
             FormatName::VHDX if self.dirty => {
                 Some("QEMU reads no VHDX whose log was not written through".to_owned())
             }
             _ => None,
         }
+    }
+
+    /// Which of its files is encrypted: nothing that is written here ever is.
+    pub(crate) fn encrypted(&self) -> Option<String> {
+        self.files.iter().find_map(|file| {
+            let how = file.encryption.as_ref()?;
+            Some(format!("{} is encrypted with {how}", file.path.display()))
+        })
     }
 
     /// Whether a new layer over it can name the image file as its backing file: only the active state can be named so.

@@ -128,9 +128,15 @@ impl Overlay {
     /// Begins a new layer over `cold`, to be published as `target`.
     ///
     /// # Errors
-    /// `Unsupported` when an internal snapshot, or a base that QEMU cannot read, is to be named as a backing file, `Denied` when the target (or a partial
+    /// `Unsupported` when its image is encrypted, and when an internal snapshot, or a base that QEMU cannot read, is to be
+    /// named as a backing file, `Denied` when the target (or a partial
     /// file for it) exists, `Limit` when the disk is larger than qcow2 can map, `Io` when the host cannot create it.
     pub fn create(cold: ColdDisk, target: &Path, options: &OverlayOptions) -> Result<Self> {
+        if let Some(why) = cold.encrypted() {
+            return Err(Error::unsupported(format!(
+                "{why}, and what is written from it would not be"
+            )));
+        }
         let backing = match options.output {
             Output::Overlay if cold.is_active() => {
                 if let Some(why) = cold.unreadable_below() {

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dormouse_block::{Bytes, ErrorKind, Source};
-use dormouse_disk::{ACTIVE, FormatName};
-use dormouse_overlay::{ColdDisk, Evidence, Overlay, OverlayOptions};
+use dormouse_disk::{ACTIVE, FormatName, Keys, LibraryGate, OpenOptions};
+use dormouse_overlay::{ColdDisk, Container, Evidence, Output, Overlay, OverlayOptions, Packing};
 use oracle::{image, open, output, run};
 
 fn cold(path: &Path, point: &str) -> ColdDisk {
@@ -209,4 +209,55 @@ fn a_guest_s_header_under_a_forced_raw_format_stays_data() {
     // It is opened as what it was proved to be, by QEMU and by us.
     run("qemu-img", &["check", "-q", target.to_str().unwrap()]);
     assert_eq!(image(&target).files()[1].format, FormatName::RAW);
+}
+
+/// Nothing that is written here is encrypted, so nothing is written from what is.
+#[test]
+fn an_encrypted_base_is_never_written_from() {
+    let library = Library::new();
+    let (base, top) = (library.at("base.qcow2"), library.at("top.qcow2"));
+    std::fs::write(library.at("key"), "open sesame").unwrap();
+    let secret = format!("secret,id=key,file={}", library.at("key").display());
+    let options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10";
+    let (base_name, top_name) = (base.to_str().unwrap(), top.to_str().unwrap());
+    run(
+        "qemu-img",
+        &[
+            "create", "-q", "--object", &secret, "-f", "qcow2", "-o", options, base_name, "1M",
+        ],
+    );
+    run(
+        "qemu-img",
+        &[
+            "create", "-q", "-u", "-f", "qcow2", "-b", base_name, "-F", "qcow2", top_name, "1M",
+        ],
+    );
+    let gate = Arc::new(LibraryGate::new([library.at("")]).unwrap());
+    let keys = Keys::new([b"open sesame".to_vec()]).unwrap();
+    let opening = OpenOptions::new(gate).keys(keys);
+    for path in [&base, &top] {
+        for output in [
+            Output::Overlay,
+            Output::Standalone {
+                packing: Packing::Plain,
+            },
+            Output::Image {
+                container: Container::Raw,
+                made: 0,
+            },
+        ] {
+            let opened = dormouse_disk::open(path, &opening).unwrap();
+            let proof = ColdDisk::prove(&*opened, ACTIVE, &Evidence::default()).unwrap();
+            let target = library.at("out");
+            let options = OverlayOptions {
+                output,
+                ..OverlayOptions::default()
+            };
+            let error = Overlay::create(proof, &target, &options).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            let said = error.to_string();
+            assert!(said.contains("base.qcow2 is encrypted with LUKS"), "{said}");
+            assert!(!target.exists() && !Overlay::partial_path(&target).exists());
+        }
+    }
 }

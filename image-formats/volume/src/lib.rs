@@ -6,7 +6,7 @@
 //! (with [`Keys`]) and LVM2.
 //!
 //! Limits: 4096 volumes of one machine, 1 MiB of GPT entries, 1024 logical partitions, 8 layers of volume systems; 16 MiB
-//! of a volume group's metadata; key derivations of 4 GiB and of the work that `luks/kdf.rs` allows.
+//! of a volume group's metadata; key derivations as `dormouse_encryption` allows.
 //!
 //! ```
 //! use dormouse_block::Bytes;
@@ -34,7 +34,6 @@ mod foreign;
 mod gpt;
 mod identify;
 mod joined;
-mod keys;
 mod kinds;
 mod luks;
 mod lvm;
@@ -46,8 +45,8 @@ mod placement;
 mod signatures;
 mod system;
 
+pub use dormouse_encryption::Keys;
 pub use identify::{Identified, identify};
-pub use keys::Keys;
 pub use map::{DiskInput, Note, Volume, VolumeInfo, VolumeMap, volumes, volumes_with_keys};
 pub use partition::PartitionInfo;
 pub use placement::{DiskRange, Placement};

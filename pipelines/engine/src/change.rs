@@ -282,7 +282,8 @@ impl Planner<'_> {
         }
         let untouchable = self
             .why_not_to_be_edited(inspection)
-            .or_else(|| cannot_be_written(&point, guest));
+            .or_else(|| cannot_be_written(&point, guest))
+            .or_else(|| machine.encrypted(&point));
         match untouchable {
             None => Ok(Decision::Inject {
                 plan: Box::new(plan),

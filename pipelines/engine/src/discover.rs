@@ -27,6 +27,9 @@ const ENDINGS: &[&str] = &[
     "ova",
 ];
 
+/// What describes a Parallels disk of several files, in the folder that holds them.
+const PARALLELS: &str = "DiskDescriptor.xml";
+
 /// A machine that was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
@@ -182,20 +185,27 @@ fn unread(library: &Path, path: &Path, error: std::io::Error) -> Gap {
     }
 }
 
+/// A Parallels disk of several files goes by the name of its folder.
 fn without_ending(within: &str) -> String {
-    let path = Path::new(within);
+    let mut path = Path::new(within);
+    if let (Some(folder), true) = (
+        path.parent(),
+        path.file_name().is_some_and(|name| name == PARALLELS),
+    ) && !folder.as_os_str().is_empty()
+    {
+        path = folder;
+    }
     path.with_extension("").to_string_lossy().into_owned()
 }
 
 /// The images without those that only hold a part of another's disk.
 fn whole_disks(mut images: Vec<PathBuf>) -> Vec<PathBuf> {
-    let is_vmdk = |path: &PathBuf| {
-        path.extension()
-            .is_some_and(|ending| ending.eq_ignore_ascii_case("vmdk"))
+    let is_description = |path: &PathBuf| {
+        ending_of(path) == "vmdk" || path.file_name().is_some_and(|name| name == PARALLELS)
     };
     let parts: BTreeSet<PathBuf> = images
         .iter()
-        .filter(|path| is_vmdk(path))
+        .filter(|path| is_description(path))
         .flat_map(|path| extents_named(path))
         .collect();
     images.retain(|path| !parts.contains(path));

@@ -30,7 +30,7 @@ pub struct MachineOptions {
     pub gate: Arc<dyn Gate>,
     /// Counts what is read, and stops it.
     pub meter: Meter,
-    /// Keys that may unlock encrypted volumes.
+    /// Keys that may unlock encrypted images and volumes.
     pub keys: Keys,
 }
 
@@ -115,6 +115,9 @@ pub struct FileFact {
     pub format: String,
     /// Bytes.
     pub size: u64,
+    /// How its data are encrypted, for an image whose are: `LUKS`, `AES`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<String>,
 }
 
 /// What a machine would wake from.
@@ -425,6 +428,16 @@ impl OpenMachine {
         }
     }
 
+    /// Why the disk of the system's root is not written to, if its image or one below it is encrypted.
+    pub(crate) fn encrypted(&self, point: &OpenPoint) -> Option<String> {
+        let root = crate::patch::root_disk(point).ok()?;
+        let mut disks = self.point_disks(&point.info.id).ok()?.iter();
+        let (image, _) = disks.find(|disk| disk.name == root)?.image().ok()?;
+        image.chain().is_encrypted().then(|| {
+            format!("the image of {root} is encrypted, and what is written from it would not be")
+        })
+    }
+
     fn point_layout(&self, id: &str) -> Result<&PointLayout> {
         let mut points = self.layout.points.iter();
         points.find(|point| point.info.id == id).ok_or_else(|| {
@@ -473,6 +486,7 @@ impl OpenMachine {
                     role: file.role.as_str().to_owned(),
                     format: file.format.clone(),
                     size: file.identity.len,
+                    encryption: file.encryption.clone(),
                 })
                 .collect(),
             dirty: open().any(|(image, _)| image.state().dirty),

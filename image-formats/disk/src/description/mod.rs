@@ -18,7 +18,7 @@ mod saved;
 mod tar;
 mod virtualbox;
 mod vmware;
-mod xml;
+pub(crate) mod xml;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -338,7 +338,7 @@ fn is_block_device(path: &Path) -> bool {
 }
 
 /// Whether `head` begins, after blanks, comments and declarations of XML, with an element called `name` (with any prefix).
-fn begins_with_element(head: &[u8], name: &str) -> bool {
+pub(crate) fn begins_with_element(head: &[u8], name: &str) -> bool {
     let text = String::from_utf8_lossy(head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head));
     let mut rest = text.trim_start();
     loop {

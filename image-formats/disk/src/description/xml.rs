@@ -10,7 +10,7 @@ const MAX_NODES: u32 = 200_000;
 ///
 /// # Errors
 /// `Corrupt` when it is no XML, `Unsupported` when it declares a document type, `Limit` when it has too many nodes.
-pub(super) fn parse(text: &str) -> Result<Document<'_>> {
+pub(crate) fn parse(text: &str) -> Result<Document<'_>> {
     let options = ParsingOptions {
         allow_dtd: false,
         nodes_limit: MAX_NODES,
@@ -28,12 +28,12 @@ pub(super) fn parse(text: &str) -> Result<Document<'_>> {
 }
 
 /// The first child called `name`, whatever its namespace.
-pub(super) fn child<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Option<Node<'a, 'i>> {
+pub(crate) fn child<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Option<Node<'a, 'i>> {
     children(node, name).next()
 }
 
 /// The children called `name`, whatever their namespace.
-pub(super) fn children<'a, 'i, 'n>(
+pub(crate) fn children<'a, 'i, 'n>(
     node: Node<'a, 'i>,
     name: &'n str,
 ) -> impl Iterator<Item = Node<'a, 'i>> + use<'a, 'i, 'n> {
@@ -42,13 +42,13 @@ pub(super) fn children<'a, 'i, 'n>(
 }
 
 /// The attribute called `name`, whatever its namespace.
-pub(super) fn attribute<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
+pub(crate) fn attribute<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
     node.attributes()
         .find(|attribute| attribute.name() == name)
         .map(|attribute| attribute.value())
 }
 
 /// The text of the child called `name`, without blanks around it.
-pub(super) fn text_of<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
+pub(crate) fn text_of<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
     child(node, name)?.text().map(str::trim)
 }

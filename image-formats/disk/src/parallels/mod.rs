@@ -1,21 +1,29 @@
 //! Parallels' expandable disks (`.hds`, and `.hdd` files that are one), after QEMU's `docs/interop/parallels.txt`.
 //!
-//! Read: both versions, of a disk that is one file. Bitmaps and other extensions are passed over. A `.hdd` folder with a
-//! description of several files is not an image.
+//! Read: both versions, of a disk that is one file, and disks of several files that a `DiskDescriptor.xml` puts together, with
+//! their snapshots. Bitmaps and other extensions are passed over.
+
+mod descriptor;
+mod folder;
 
 use std::sync::Arc;
 
 use dormouse_block::{Error, Result, Source, le_u32, le_u64, read_vec_at};
 
 use crate::decoder::Compression;
+use crate::description::begins_with_element;
 use crate::mapped::{HostOffset, Mapped, Mapping, Stretch};
 use crate::pages::Pages;
 use crate::plain::Plain;
+pub(crate) use folder::images_named;
+
 use crate::{Format, FormatName, Image, OpenFile, Opener, Probe, State};
 
 /// The older version counts places in sectors, the newer in clusters.
 const OLDER: &[u8; 16] = b"WithoutFreeSpace";
 const NEWER: &[u8; 16] = b"WithouFreSpacExt";
+/// What the description of a disk of several files is.
+const ELEMENT: &str = "Parallels_disk_image";
 /// Bytes of the header; the table follows.
 const HEADER: u64 = 64;
 /// Bytes of a sector, the unit of every field.
@@ -34,10 +42,16 @@ impl Format for Parallels {
     }
 
     fn probe(&self, probe: &Probe<'_>) -> bool {
-        probe.starts_with_at(0, OLDER) || probe.starts_with_at(0, NEWER)
+        probe.starts_with_at(0, OLDER)
+            || probe.starts_with_at(0, NEWER)
+            || begins_with_element(probe.head, ELEMENT)
     }
 
-    fn open(&self, file: OpenFile, _: &mut Opener<'_>) -> Result<Box<dyn Image>> {
+    fn open(&self, file: OpenFile, opener: &mut Opener<'_>) -> Result<Box<dyn Image>> {
+        let head = read_vec_at(&*file.source, 0, Probe::HEAD.min(length(&*file.source)))?;
+        if begins_with_element(&head, ELEMENT) {
+            return folder::open(&file, opener);
+        }
         let (table, size, in_use) = Table::read(&file.source)?;
         let disk = Mapped::new(
             file.path().display().to_string(),
@@ -55,6 +69,10 @@ impl Format for Parallels {
         let image = Plain::new(FormatName::PARALLELS, chain, Arc::new(disk));
         Ok(Box::new(image.state(state)))
     }
+}
+
+fn length(source: &dyn Source) -> usize {
+    usize::try_from(source.len()).unwrap_or(usize::MAX)
 }
 
 /// The block allocation table.

@@ -1,16 +1,17 @@
 //! qcow, the first version of QEMU's format, after its `block/qcow.c`.
 //!
-//! Read: clusters of 512 bytes to 64 KiB, deflated clusters, backing files. Refused by name: AES encryption.
+//! Read: clusters of 512 bytes to 64 KiB, deflated clusters, backing files, AES encryption with a key.
 
 use std::sync::Arc;
 
 use dormouse_block::{Error, Result, Source, be_u32, be_u64, read_vec_at};
 
 use crate::decoder::Compression;
-use crate::mapped::{Below, HostOffset, Mapped, Mapping, Packed, Stretch};
+use crate::encryption::{DataCipher, LEGACY, Sealed, locked};
+use crate::mapped::{Below, HostOffset, Locate, Mapped, Mapping, Packed, Stretch};
 use crate::pages::Pages;
 use crate::plain::Plain;
-use crate::{ACTIVE, Format, FormatName, Image, OpenFile, Opener, Probe, Role};
+use crate::{Format, FormatName, Image, OpenFile, Opener, Probe, Role};
 
 /// Bytes of the header.
 const HEADER: usize = 48;
@@ -37,30 +38,36 @@ impl Format for Qcow {
     }
 
     fn open(&self, file: OpenFile, opener: &mut Opener<'_>) -> Result<Box<dyn Image>> {
-        let (tables, backing) = Tables::read(&file.source)?;
+        let (tables, encrypted, backing) = Tables::read(&file.source)?;
         let mut chain = file.chain(FormatName::QCOW);
+        if encrypted {
+            chain = chain.encrypted(LEGACY);
+        }
         let below = match backing {
             // The format has no word for the backing file's own: it is recognised, as QEMU does.
             Some(name) => {
                 let image = opener.open_reference(&file, &name, Role::Backing, None)?;
                 chain.extend(image.chain());
-                Some(Below::whole(image.open_point(ACTIVE)?))
+                Some(image.below()?)
             }
             None => None,
         };
-        let disk = Mapped::new(
-            file.path().display().to_string(),
-            file.source.clone(),
-            tables.size,
-            Box::new(move |offset, limit| tables.locate(offset, limit)),
-            below,
-            Compression::Deflate,
-        );
-        Ok(Box::new(Plain::new(
-            FormatName::QCOW,
-            chain,
-            Arc::new(disk),
-        )))
+        let size = tables.size;
+        let path = file.path().display().to_string();
+        let locate: Locate = Box::new(move |offset, limit| tables.locate(offset, limit));
+        let cipher = encrypted
+            .then(|| DataCipher::legacy(&*file.source, size, &locate, opener.keys()))
+            .transpose()
+            .map_err(|error| locked(&path, &error));
+        let disk = cipher.and_then(|cipher| {
+            let below = below.map(|below| below.open().map(Below::whole));
+            let below = below.transpose()?;
+            let source = file.source.clone();
+            let disk = Mapped::new(path, source, size, locate, below, Compression::Deflate);
+            Ok(Arc::new(disk.encrypted(cipher)) as Arc<dyn Source>)
+        });
+        let disk = Sealed::new(disk, chain.is_encrypted())?;
+        Ok(Box::new(Plain::sealed(FormatName::QCOW, chain, size, disk)))
     }
 }
 
@@ -75,26 +82,22 @@ struct Tables {
 }
 
 impl Tables {
-    /// Reads the header of `file`: the map, and the name of the backing file.
-    fn read(file: &Arc<dyn Source>) -> Result<(Self, Option<Vec<u8>>)> {
+    /// Reads the header of `file`: the map, whether data are encrypted, and the name of the backing file.
+    fn read(file: &Arc<dyn Source>) -> Result<(Self, bool, Option<Vec<u8>>)> {
         let head = read_vec_at(&**file, 0, HEADER)
             .map_err(|_| Error::corrupt("the file ends within the qcow header"))?;
         if !head.starts_with(b"QFI\xfb\0\0\0\x01") {
             return Err(Error::corrupt("not a qcow header of version 1"));
         }
-        match be_u32(&head, 36)? {
-            0 => {}
-            1 => {
-                return Err(Error::unsupported(
-                    "encrypted with AES (legacy qcow encryption)",
-                ));
-            }
+        let encrypted = match be_u32(&head, 36)? {
+            0 => false,
+            1 => true,
             method => {
                 return Err(Error::unsupported(format!(
                     "encrypted with unknown method {method}"
                 )));
             }
-        }
+        };
         let byte = |at: usize| u32::from(head.get(at).copied().unwrap_or(0));
         let (cluster_bits, l2_bits) = (byte(32), byte(33));
         if !CLUSTER_BITS.contains(&cluster_bits) || !L2_BITS.contains(&l2_bits) {
@@ -133,7 +136,7 @@ impl Tables {
         }
         let (name_at, name_len) = (be_u64(&head, 8)?, be_u32(&head, 16)?);
         if name_at == 0 {
-            return Ok((tables, None));
+            return Ok((tables, encrypted, None));
         }
         if name_len == 0 || name_len > MAX_BACKING_NAME {
             return Err(Error::corrupt(format!(
@@ -142,7 +145,7 @@ impl Tables {
         }
         let name = read_vec_at(&**file, name_at, usize::try_from(name_len).unwrap_or(0))
             .map_err(|_| Error::corrupt("the backing file name lies beyond the end of the file"))?;
-        Ok((tables, Some(name)))
+        Ok((tables, encrypted, Some(name)))
     }
 
     fn cluster(&self) -> u64 {

@@ -5,6 +5,7 @@ use dormouse_block::{
 };
 
 use crate::decoder::Compression;
+use crate::encryption::LEGACY;
 
 /// Smallest cluster: 512 bytes (`cluster_bits` "must not be less than 9").
 const MIN_CLUSTER_BITS: u32 = 9;
@@ -33,6 +34,7 @@ const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
 const EXTENSION_FEATURE_NAMES: u32 = 0x6803_f857;
 const EXTENSION_DATA_FILE: u32 = 0x4441_5441;
 const EXTENSION_BITMAPS: u32 = 0x2385_2875;
+const EXTENSION_ENCRYPTION: u32 = 0x0537_be77;
 /// Autoclear feature bit 0: the bitmaps are consistent with the data.
 const BITMAPS: u64 = 1;
 /// Clusters of 32 subclusters of a sector each are the smallest with extended L2 entries.
@@ -81,6 +83,45 @@ pub(super) struct Header {
     pub(super) data_file: Option<Vec<u8>>,
     /// The directory of dirty bitmaps, where it is consistent.
     pub(super) bitmaps: Option<BitmapDirectory>,
+    /// How data clusters are encrypted, if they are.
+    pub(super) encryption: Option<Encryption>,
+}
+
+/// How data clusters are encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encryption {
+    /// AES with a password for a key.
+    Legacy,
+    /// By the LUKS header at this host offset, of so many bytes, its key slots included.
+    Luks { offset: u64, len: u64 },
+}
+
+impl Encryption {
+    /// What `method` of the header says, and the extension beside it.
+    fn parse(method: u32, header: Option<(u64, u64)>) -> Result<Option<Self>> {
+        match (method, header) {
+            (0, None) => Ok(None),
+            (1, None) => Ok(Some(Self::Legacy)),
+            (2, Some((offset, len))) => Ok(Some(Self::Luks { offset, len })),
+            (2, None) => Err(Error::corrupt(
+                "it is encrypted with LUKS and does not say where the LUKS header lies",
+            )),
+            (0 | 1, Some(_)) => Err(Error::corrupt(
+                "it has a LUKS header and is not encrypted with LUKS",
+            )),
+            (method, _) => Err(Error::unsupported(format!(
+                "encrypted with unknown method {method}"
+            ))),
+        }
+    }
+
+    /// What it is called.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Legacy => LEGACY,
+            Self::Luks { .. } => "LUKS",
+        }
+    }
 }
 
 /// Where the directory of bitmaps lies.
@@ -226,20 +267,7 @@ impl Header {
             )));
         }
         let autoclear = if version == 3 { be_u64(head, 88)? } else { 0 };
-        match be_u32(head, 32)? {
-            0 => {}
-            1 => {
-                return Err(Error::unsupported(
-                    "encrypted with AES (legacy qcow2 encryption)",
-                ));
-            }
-            2 => return Err(Error::unsupported("encrypted with LUKS")),
-            method => {
-                return Err(Error::unsupported(format!(
-                    "encrypted with unknown method {method}"
-                )));
-            }
-        }
+        let encryption = Encryption::parse(be_u32(head, 32)?, extensions.encryption)?;
         let compression = if header_length > V3_LENGTH {
             head.get(104).copied().unwrap_or(0)
         } else {
@@ -279,6 +307,7 @@ impl Header {
             extended_l2,
             data_file,
             bitmaps: extensions.bitmaps.filter(|_| autoclear & BITMAPS != 0),
+            encryption,
         };
         if i64::try_from(header.size).is_err() {
             return Err(Error::limit(format!(
@@ -287,6 +316,9 @@ impl Header {
             )));
         }
         header.check_l1(file, header.l1, header.size, "the active state")?;
+        if let Some(Encryption::Luks { offset, len }) = header.encryption {
+            header.check_table(file, offset, len, "the LUKS header")?;
+        }
         Ok(header)
     }
 }
@@ -344,6 +376,8 @@ struct Extensions {
     feature_names: Vec<(u32, String)>,
     data_file: Option<Vec<u8>>,
     bitmaps: Option<BitmapDirectory>,
+    /// Where the LUKS header lies, and its bytes.
+    encryption: Option<(u64, u64)>,
 }
 
 impl Extensions {
@@ -384,7 +418,10 @@ impl Extensions {
                         offset: be_u64(data, 16)?,
                     });
                 }
-                // Encryption headers and whatever comes later: what of them changes how bytes are read also sets an
+                EXTENSION_ENCRYPTION => {
+                    found.encryption = Some((be_u64(data, 0)?, be_u64(data, 8)?));
+                }
+                // Whatever comes later: what of them changes how bytes are read also sets an
                 // incompatible feature bit.
                 _ => {}
             }

@@ -2,9 +2,9 @@
 //!
 //! Read: clusters of 512 bytes to 2 MiB, zlib and zstd compressed clusters, zero clusters, subclusters (extended L2
 //! entries), external data files, backing chains, internal snapshots with their own L1 tables and disk sizes, and the
-//! saved state of a machine behind the end of a snapshot's disk. Listed: dirty bitmaps. Passed over: unknown compatible
-//! and autoclear features, unknown header extensions. Refused by name: encryption, the corrupt mark, and unknown
-//! incompatible features.
+//! saved state of a machine behind the end of a snapshot's disk; with a key, data encrypted with LUKS or with legacy AES.
+//! Listed: dirty bitmaps. Passed over: unknown compatible and autoclear features, unknown header extensions. Refused by name:
+//! the corrupt mark, and unknown incompatible features.
 
 mod bitmaps;
 mod header;
@@ -15,11 +15,12 @@ use std::sync::Arc;
 
 use dormouse_block::{Error, Result, Source};
 
-use self::header::{Header, L1};
+use self::header::{Encryption, Header, L1};
 use self::map::Map;
 use self::snapshots::Snapshot;
+use crate::encryption::{DataCipher, Sealed, locked};
 use crate::image::no_point;
-use crate::mapped::{Below, Mapped};
+use crate::mapped::{Below, Locate, Mapped};
 use crate::{
     ACTIVE, Bitmap, Chain, Format, FormatName, Image, OpenFile, Opener, PointInfo, PointKind,
     Probe, Role, State, Timestamp,
@@ -43,6 +44,9 @@ impl Format for Qcow2 {
         let snapshots = snapshots::read(&*file.source, &header)?;
         let bitmaps = bitmaps::read(&*file.source, &header)?;
         let mut chain = file.chain(FormatName::QCOW2);
+        if let Some(encryption) = header.encryption {
+            chain = chain.encrypted(encryption.as_str());
+        }
         let data = match &header.data_file {
             Some(name) => {
                 let data = opener.open_part(&file, name, Role::DataFile)?;
@@ -63,22 +67,49 @@ impl Format for Qcow2 {
                     .transpose()?;
                 let image = opener.open_reference(&file, &backing.name, Role::Backing, format)?;
                 chain.extend(image.chain());
-                Some(image.open_point(ACTIVE)?)
+                Some(image.below()?)
             }
             None => None,
         };
+        let path = file.path().display().to_string();
+        let cipher = header.encryption.map(|encryption| {
+            let cipher = cipher(encryption, &file.source, &data, &header, opener);
+            Sealed::new(cipher.map_err(|error| locked(&path, &error)), true)
+        });
         let points = restore_points(&header, &snapshots);
         Ok(Box::new(Qcow2Image {
             chain,
             points,
             snapshots,
             bitmaps,
-            path: file.path().display().to_string(),
+            path,
             file: file.source,
             data,
             header,
             backing,
+            cipher: cipher.transpose()?,
         }))
+    }
+}
+
+/// What decrypts the clusters in `data`. Legacy keys are tried on those of the active state.
+fn cipher(
+    encryption: Encryption,
+    file: &Arc<dyn Source>,
+    data: &Arc<dyn Source>,
+    header: &Header,
+    opener: &mut Opener<'_>,
+) -> Result<DataCipher> {
+    let keys = opener.keys();
+    match encryption {
+        Encryption::Luks { offset, len } => {
+            DataCipher::luks(file, (offset, len), keys, opener.budget())
+        }
+        Encryption::Legacy => {
+            let map = Map::load(file.clone(), header, header.l1)?;
+            let locate: Locate = Box::new(move |offset, limit| map.locate(offset, limit));
+            DataCipher::legacy(&**data, header.size, &locate, keys)
+        }
     }
 }
 
@@ -90,7 +121,9 @@ struct Qcow2Image {
     /// Where data clusters lie: the file itself, or an external data file.
     data: Arc<dyn Source>,
     header: Header,
-    backing: Option<Arc<dyn Source>>,
+    backing: Option<Sealed<Arc<dyn Source>>>,
+    /// What decrypts data clusters, if they are encrypted.
+    cipher: Option<Sealed<DataCipher>>,
     /// Points[0] is the active state, points[n + 1] is snapshots[n].
     points: Vec<PointInfo>,
     snapshots: Vec<Snapshot>,
@@ -141,8 +174,8 @@ impl Qcow2Image {
 
     /// The disk of `size` bytes that `l1` maps.
     fn disk(&self, l1: L1, size: u64) -> Result<Mapped> {
-        let below = self.backing.clone().map(Below::whole);
-        self.mapped(l1, size, 0, size, below)
+        let below = self.backing.as_ref().map(Sealed::open).transpose()?;
+        self.mapped(l1, size, 0, size, below.map(Below::whole))
     }
 
     /// The `len` bytes of saved state behind the disk of `size` bytes that `l1` maps: QEMU keeps them from the first
@@ -153,10 +186,12 @@ impl Qcow2Image {
         let start = header
             .l1_entries_for(size)
             .checked_mul(1_u64.checked_shl(shift).unwrap_or(u64::MAX))
-            .ok_or_else(|| Error::corrupt("the saved state lies beyond every limit"))?;
+            .ok_or_else(|| Error::corrupt("the saved state lies beyond every limit"))
+            .map_err(|error| error.in_file(&self.path))?;
         let end = start
             .checked_add(len)
-            .ok_or_else(|| Error::corrupt("the saved state is larger than every limit"))?;
+            .ok_or_else(|| Error::corrupt("the saved state is larger than every limit"))
+            .map_err(|error| error.in_file(&self.path))?;
         self.mapped(l1, end, start, len, None)
     }
 
@@ -170,8 +205,11 @@ impl Qcow2Image {
         below: Option<Below>,
     ) -> Result<Mapped> {
         let header = &self.header;
-        header.check_l1(&*self.file, l1, covered, "the restore point")?;
-        let map = Map::load(self.file.clone(), header, l1)?;
+        let cipher = self.cipher.as_ref().map(Sealed::open).transpose()?;
+        let map = header
+            .check_l1(&*self.file, l1, covered, "the restore point")
+            .and_then(|()| Map::load(self.file.clone(), header, l1))
+            .map_err(|error| error.in_file(&self.path))?;
         Ok(Mapped::new(
             self.path.clone(),
             self.data.clone(),
@@ -179,7 +217,8 @@ impl Qcow2Image {
             Box::new(move |offset, limit| map.locate(start.saturating_add(offset), limit)),
             below,
             header.compression,
-        ))
+        )
+        .encrypted(cipher.map(|cipher| cipher.from(start))))
     }
 }
 
@@ -216,8 +255,7 @@ impl Image for Qcow2Image {
             Some(snapshot) => (snapshot.l1, snapshot.disk_size),
             None => (self.header.l1, self.header.size),
         };
-        let disk = self.disk(l1, size);
-        Ok(Arc::new(disk.map_err(|error| error.in_file(&self.path))?))
+        Ok(Arc::new(self.disk(l1, size)?))
     }
 
     fn memory(&self, id: &str) -> Result<Option<Arc<dyn Source>>> {
@@ -229,10 +267,7 @@ impl Image for Qcow2Image {
                     memory,
                     ..
                 } = snapshot;
-                let state = self.saved_state(*l1, *disk_size, *memory);
-                Ok(Some(Arc::new(
-                    state.map_err(|error| error.in_file(&self.path))?,
-                )))
+                Ok(Some(Arc::new(self.saved_state(*l1, *disk_size, *memory)?)))
             }
             _ => Ok(None),
         }

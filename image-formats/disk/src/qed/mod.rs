@@ -7,10 +7,11 @@ use std::sync::Arc;
 use dormouse_block::{Error, Result, Source, le_u32, le_u64, read_vec_at};
 
 use crate::decoder::Compression;
+use crate::encryption::Sealed;
 use crate::mapped::{Below, HostOffset, Mapped, Mapping, Stretch};
 use crate::pages::Pages;
 use crate::plain::Plain;
-use crate::{ACTIVE, Format, FormatName, Image, OpenFile, Opener, Probe, Role, State};
+use crate::{Format, FormatName, Image, OpenFile, Opener, Probe, Role, State};
 
 /// Bytes of the header's fields.
 const HEADER: usize = 64;
@@ -45,24 +46,32 @@ impl Format for Qed {
                 let format = header.raw_backing.then_some(FormatName::RAW);
                 let image = opener.open_reference(&file, name, Role::Backing, format)?;
                 chain.extend(image.chain());
-                Some(Below::whole(image.open_point(ACTIVE)?))
+                Some(image.below()?)
             }
             None => None,
         };
+        let encrypted = chain.is_encrypted();
+        let below = below
+            .map(|below| below.open().map(Below::whole))
+            .transpose();
         let state = State {
             dirty: header.dirty,
             ..State::default()
         };
         let tables = header.tables;
-        let disk = Mapped::new(
-            file.path().display().to_string(),
-            file.source.clone(),
-            header.size,
-            Box::new(move |offset, limit| tables.locate(offset, limit)),
-            below,
-            Compression::Deflate,
-        );
-        let image = Plain::new(FormatName::QED, chain, Arc::new(disk));
+        let disk = below.map(|below| {
+            let disk = Mapped::new(
+                file.path().display().to_string(),
+                file.source.clone(),
+                header.size,
+                Box::new(move |offset, limit| tables.locate(offset, limit)),
+                below,
+                Compression::Deflate,
+            );
+            Arc::new(disk) as Arc<dyn Source>
+        });
+        let disk = Sealed::new(disk, encrypted)?;
+        let image = Plain::sealed(FormatName::QED, chain, header.size, disk);
         Ok(Box::new(image.state(state)))
     }
 }

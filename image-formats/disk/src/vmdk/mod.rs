@@ -120,10 +120,9 @@ fn is_descriptor(probe: &Probe<'_>) -> bool {
                 .is_some_and(|line| line.starts_with(b"version=")))
 }
 
-/// The files in which the VMDK described by `path` keeps its extents, if it is such a description: they are parts of one
-/// disk, and no disks by themselves. What cannot be read names none.
-#[must_use]
-pub fn extents_named(path: &Path) -> Vec<PathBuf> {
+/// The files in which the VMDK described by `path` keeps its extents, if it is such a description. What cannot be read names
+/// none.
+pub(crate) fn extents_named(path: &Path) -> Vec<PathBuf> {
     let read = || -> Result<Vec<PathBuf>> {
         let file = HostFile::open(path)?;
         if file.len() > MAX_DESCRIPTOR {

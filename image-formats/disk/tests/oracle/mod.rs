@@ -64,6 +64,11 @@ pub fn image(path: &Path) -> Box<dyn Image> {
 
 /// Reads all of `source` in pieces of odd sizes and places, and compares it with the raw file.
 pub fn assert_same(source: &dyn Source, raw: &Path, what: &str) {
+    assert_same_in(source, raw, what, 200, 300_000);
+}
+
+/// The same with so many pieces, of less than so many bytes.
+pub fn assert_same_in(source: &dyn Source, raw: &Path, what: &str, pieces: u32, most: u64) {
     let expected = std::fs::read(raw).unwrap();
     // qemu-img rounds a disk up to whole sectors; the rest is zeroes.
     let len = usize::try_from(source.len()).unwrap();
@@ -76,9 +81,9 @@ pub fn assert_same(source: &dyn Source, raw: &Path, what: &str) {
         panic!("{what}: differs at byte {at}");
     }
     let mut random = Random(7);
-    for _ in 0..200 {
+    for _ in 0..pieces {
         let from = random.below(source.len());
-        let part = random.below((source.len() - from).min(300_000)) + 1;
+        let part = random.below((source.len() - from).min(most)) + 1;
         let mut buf = vec![0x55; usize::try_from(part).unwrap()];
         source.read_exact_at(from, &mut buf).unwrap();
         let start = usize::try_from(from).unwrap();

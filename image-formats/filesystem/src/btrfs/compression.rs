@@ -4,7 +4,8 @@ use dormouse_block::{Error, Result, le_u32};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 use zstd::zstd_safe::DParameter;
 
-use super::{index, lzo};
+use super::index;
+use crate::lzo;
 
 /// Bytes of a compressed extent, decompressed and on disk (kernel: `BTRFS_MAX_UNCOMPRESSED`).
 pub(super) const MAX_UNPACKED: u64 = 128 << 10;

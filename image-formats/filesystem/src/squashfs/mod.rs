@@ -1,8 +1,8 @@
 //! squashfs 4.0: its layout on disk, and reading it.
 //!
 //! The layout is what the kernel (`fs/squashfs`) and squashfs-tools read. All integers are little-endian. Metadata lies in
-//! blocks of 8 KiB, each packed by itself; tables of such blocks begin with the places of their blocks. gzip, xz, lzma, zstd
-//! and lz4 are unpacked; LZO is refused by name.
+//! blocks of 8 KiB, each packed by itself; tables of such blocks begin with the places of their blocks. gzip, lzma, LZO, xz (with its
+//! filters), lz4 and zstd are unpacked.
 
 #![warn(clippy::arithmetic_side_effects)]
 

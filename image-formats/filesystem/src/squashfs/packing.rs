@@ -3,13 +3,22 @@
 use std::io::Read;
 
 use dormouse_block::{Error, Result};
+use liblzma::read::XzDecoder;
+use liblzma::stream::Stream;
 
-use crate::lz4;
+use crate::{lz4, lzo};
+
+/// Bytes that unpacking a block of xz or lzma may take: no dictionary needs to be larger than the largest block of 1 MiB.
+const MAX_MEMORY: u64 = 16 << 20;
 
 /// A packing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packing {
     Gzip,
+    /// In a file of its own kind before xz: what old vendors' kernels read.
+    Lzma,
+    Lzo,
+    Xz,
     Lz4,
     Zstd,
 }
@@ -22,9 +31,9 @@ impl Packing {
     pub(super) fn of(number: u16) -> Result<Self> {
         Ok(match number {
             1 => Self::Gzip,
-            2 => return Err(Error::unsupported("squashfs packed with lzma")),
-            3 => return Err(Error::unsupported("squashfs packed with LZO")),
-            4 => return Err(Error::unsupported("squashfs packed with xz")),
+            2 => Self::Lzma,
+            3 => Self::Lzo,
+            4 => Self::Xz,
             5 => Self::Lz4,
             6 => Self::Zstd,
             _ => {
@@ -39,6 +48,9 @@ impl Packing {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
+            Self::Lzma => "lzma",
+            Self::Lzo => "lzo",
+            Self::Xz => "xz",
             Self::Lz4 => "lz4",
             Self::Zstd => "zstd",
         }
@@ -61,9 +73,21 @@ impl Packing {
                 decoder.window_log_max(24).map_err(broken)?;
                 bounded(decoder, most).map_err(broken)
             }
-            Self::Lz4 => {
+            // The filters for machine code that mksquashfs offers (-Xbcj) are part of xz.
+            Self::Xz => Stream::new_stream_decoder(MAX_MEMORY, 0)
+                .map_err(Into::into)
+                .and_then(|stream| bounded(XzDecoder::new_stream(packed, stream), most))
+                .map_err(broken),
+            Self::Lzma => Stream::new_lzma_decoder(MAX_MEMORY)
+                .map_err(Into::into)
+                .and_then(|stream| bounded(XzDecoder::new_stream(packed, stream), most))
+                .map_err(broken),
+            Self::Lz4 | Self::Lzo => {
                 let mut out = vec![0; most];
-                let len = lz4::unpack(packed, &mut out)?;
+                let len = match self {
+                    Self::Lz4 => lz4::unpack(packed, &mut out)?,
+                    _ => lzo::decompress(packed, &mut out)?,
+                };
                 out.truncate(len);
                 Ok(out)
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use dormouse_block::{Error, ErrorKind, HostFile, Identity, Metered, Result, Source, window};
 use dormouse_disk::{
-    ACTIVE, DescribedDisk, DiskPlace, Image, MachineDescription, ManifestEntry, Member,
+    ACTIVE, DescribedDisk, DiskPlace, FormatName, Image, MachineDescription, ManifestEntry, Member,
     OpenOptions, PointInfo, PointKind, Role, SavedState, locate,
 };
 
@@ -114,6 +114,8 @@ pub struct MachineFile {
     pub format: String,
     /// Its state when it was opened.
     pub identity: Identity,
+    /// How its data are encrypted, for an image whose are.
+    pub encryption: Option<String>,
 }
 
 impl Layout {
@@ -219,7 +221,7 @@ impl Opening<'_> {
         &mut self,
         path: &Path,
         member: Option<&Member>,
-        format: Option<dormouse_disk::FormatName>,
+        format: Option<FormatName>,
     ) -> Result<Arc<dyn Image>> {
         let key = (path.to_owned(), member.map_or(0, |member| member.offset));
         if let Some(image) = self.images.get(&key) {
@@ -230,8 +232,9 @@ impl Opening<'_> {
                 "its restore points are kept in more than {MAX_IMAGES} images"
             )));
         }
-        let mut open =
-            OpenOptions::new(self.options.gate.clone()).meter(self.options.meter.clone());
+        let mut open = OpenOptions::new(self.options.gate.clone())
+            .meter(self.options.meter.clone())
+            .keys(self.options.keys.clone());
         open.format = format;
         let image = match member {
             Some(member) => dormouse_disk::open_member(path, member, &open)?,
@@ -244,6 +247,7 @@ impl Opening<'_> {
                 role: file.role,
                 format: file.format.to_string(),
                 identity: file.identity.clone(),
+                encryption: file.encryption.clone(),
             });
         }
         self.images.insert(key, image.clone());
@@ -258,6 +262,7 @@ impl Opening<'_> {
             role,
             format: format.to_owned(),
             identity,
+            encryption: None,
         });
         Ok(len)
     }
@@ -307,16 +312,11 @@ impl Opening<'_> {
             _ => return Ok(()),
         };
         for (number, path) in layers.iter().enumerate() {
-            let format = self
-                .layout
-                .files
-                .iter()
-                .find(|file| file.path == *path)
-                .and_then(|file| dormouse_disk::FormatName::parse(&file.format).ok());
+            let format = self.recorded(path);
             let id = format!("layer-{}", number.saturating_add(1));
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let before = self.layout.points.len();
-            match self.image(path, None, format) {
+            match format.and_then(|format| self.image(path, None, Some(format))) {
                 Ok(image) => self.points_of(&image, Some((&id, &name)))?,
                 Err(error) if stops(&error) => return Err(error),
                 Err(error) => {
@@ -345,6 +345,25 @@ impl Opening<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The format in which the file at `path` was opened as part of the machine's chain: the one that the layer above records,
+    /// where it does. A layer is never opened as anything else, for what a guest wrote into it must not decide.
+    fn recorded(&self, path: &Path) -> Result<FormatName> {
+        let identity = HostFile::open(path)?.identity().clone();
+        let mut files = self.layout.files.iter();
+        // One file may be reached by several paths.
+        let known = files
+            .find(|file| {
+                (file.identity.device, file.identity.inode) == (identity.device, identity.inode)
+            })
+            .ok_or_else(|| {
+                Error::corrupt(
+                    "it is no file of the machine's chain any more, so its format is not known",
+                )
+                .in_file(path.display())
+            })?;
+        FormatName::parse(&known.format)
     }
 
     /// A saved state kept in a file of its own that names the machine's disks.

@@ -436,3 +436,155 @@ fn a_patched_disk_is_looked_at_among_the_others() {
     assert_eq!(disks.len(), 2);
     assert_eq!(again.files()[0].path, world.path("patched.qcow2"));
 }
+
+#[test]
+fn a_parallels_folder_is_one_machine_with_its_snapshots() {
+    const TOP: &str = "5fbaabe3-6958-40ff-92a7-860e329aab41";
+    const BASE: &str = "aaaaaaaa-0000-0000-0000-000000000001";
+    let world = World::new();
+    world.system("vms/web.hdd/base.hds", "parallels");
+    run(
+        "qemu-img",
+        &[
+            "create",
+            "-q",
+            "-f",
+            "parallels",
+            world.path("vms/web.hdd/top.hds").to_str().unwrap(),
+            "8M",
+        ],
+    );
+    let image = |id: &str, name: &str| {
+        format!("<Image><GUID>{{{id}}}</GUID><Type>Compressed</Type><File>{name}</File></Image>")
+    };
+    let shot = |id: &str, parent: &str| {
+        format!("<Shot><GUID>{{{id}}}</GUID><ParentGUID>{{{parent}}}</ParentGUID></Shot>")
+    };
+    world.write(
+        "vms/web.hdd/DiskDescriptor.xml",
+        format!(
+            "<Parallels_disk_image Version=\"1.0\"><Disk_Parameters><Disk_size>16384</Disk_size>\
+             <Padding>0</Padding></Disk_Parameters><StorageData><Storage><Start>0</Start><End>16384</End>\
+             <Blocksize>2048</Blocksize>{}{}</Storage></StorageData><Snapshots>{}{}</Snapshots>\
+             </Parallels_disk_image>",
+            image(BASE, "base.hds"),
+            image(TOP, "top.hds"),
+            shot(BASE, "00000000-0000-0000-0000-000000000000"),
+            shot(TOP, BASE),
+        ),
+    );
+    assert_eq!(world.names(), ["vms/web"]);
+    let machine = world.only();
+    assert_eq!(ids(&machine), ["active", BASE]);
+    for point in ["active", BASE] {
+        assert_eq!(seen(&machine, point), whole("cold"));
+    }
+    // By itself too: the folder that a user names.
+    let machine = world.alone("vms/web.hdd/DiskDescriptor.xml").unwrap();
+    assert_eq!(seen(&machine, "active"), whole("cold"));
+}
+
+#[test]
+fn an_encrypted_image_is_listed_without_a_key_and_read_with_one() {
+    let world = World::new();
+    world.system("plain.qcow2", "qcow2");
+    let secret = world.path("../key").to_str().unwrap().to_owned();
+    fs::write(&secret, "open sesame").unwrap();
+    let object = format!("secret,id=key,file={secret}");
+    let options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10";
+    let (plain, locked) = (world.path("plain.qcow2"), world.path("web.qcow2"));
+    run(
+        "qemu-img",
+        &[
+            "convert",
+            "--object",
+            &object,
+            "-O",
+            "qcow2",
+            "-o",
+            options,
+            plain.to_str().unwrap(),
+            locked.to_str().unwrap(),
+        ],
+    );
+    fs::remove_file(plain).unwrap();
+    world.layer("top.qcow2", "web.qcow2", "qcow2");
+    assert_eq!(world.names(), ["top"]);
+    let found = world.discover().machines.remove(0);
+    let machine = world.open(&found);
+    assert_eq!(ids(&machine), ["active", "layer-1"]);
+    let fact = machine.fact(Some(&world.library));
+    let encryption: Vec<_> = fact
+        .files
+        .iter()
+        .map(|file| file.encryption.as_deref())
+        .collect();
+    assert_eq!(encryption, [None, Some("LUKS")]);
+    for point in ["active", "layer-1"] {
+        let error = machine.open_point(point).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let said = error.with_causes();
+        assert!(
+            said.contains("web.qcow2 cannot be opened: it is encrypted with LUKS1"),
+            "{said}"
+        );
+    }
+    let keys = dormouse_engine::Keys::new([b"open sesame\n".to_vec()]).unwrap();
+    let options = dormouse_engine::MachineOptions {
+        keys,
+        ..world.options()
+    };
+    let machine = dormouse_engine::OpenMachine::open_found(&found, &options).unwrap();
+    for point in ["active", "layer-1"] {
+        assert_eq!(seen(&machine, point), whole("cold"));
+    }
+}
+
+#[test]
+fn a_layer_that_is_no_file_of_the_chain_is_never_probed() {
+    let world = World::new();
+    world.system("base.qcow2", "qcow2");
+    world.layer("web.qcow2", "base.qcow2", "qcow2");
+    let mut found = world.discover().machines.remove(0);
+    assert_eq!(found.layers.len(), 1);
+    // A raw layer whose guest wrote another format's header: only what records its format says what it is.
+    world.write("other.qcow2", fs::read(world.path("base.qcow2")).unwrap());
+    let raw = world.path("raw-layer");
+    fs::copy(world.path("other.qcow2"), &raw).unwrap();
+    found.layers = vec![raw];
+    let machine = world.open(&found);
+    let error = machine.open_point("layer-1").err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    let said = error.with_causes();
+    assert!(said.contains("its format is not known"), "{said}");
+    assert_eq!(seen(&machine, "active"), whole("cold"));
+    // By another path it is the same file.
+    found.layers = vec![world.path("../library/base.qcow2")];
+    assert_eq!(seen(&world.open(&found), "layer-1"), whole("cold"));
+    // A layer that its referrer calls raw is raw, whatever its guest wrote.
+    let raw = World::new();
+    raw.system("base.bin", "qcow2");
+    let top = raw.path("web.qcow2");
+    run(
+        "qemu-img",
+        &[
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-b",
+            "base.bin",
+            "-F",
+            "raw",
+            top.to_str().unwrap(),
+        ],
+    );
+    let machine = raw.open(&raw.discover().machines.remove(0));
+    let formats: Vec<_> = machine
+        .files()
+        .iter()
+        .map(|file| file.format.clone())
+        .collect();
+    assert_eq!(formats, ["qcow2", "raw"]);
+    assert_eq!(seen(&machine, "layer-1").1, 0);
+}

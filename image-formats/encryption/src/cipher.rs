@@ -8,7 +8,7 @@ use dormouse_block::{Error, Result, array_at};
 use serpent::Serpent;
 use twofish::Twofish;
 
-use super::hash::Hash;
+use crate::hash::Hash;
 
 /// Bytes of a block: all ciphers here have the same.
 const BLOCK: usize = 16;
@@ -89,8 +89,8 @@ enum Mode {
     Lrw(Box<[u128; 128]>),
 }
 
-/// What decrypts a volume's sectors.
-pub(super) struct SectorCipher {
+/// What decrypts sectors.
+pub struct SectorCipher {
     blocks: Blocks,
     mode: Mode,
     iv: Iv,
@@ -106,7 +106,7 @@ impl SectorCipher {
     ///
     /// # Errors
     /// `Unsupported` for one that is not known, `Corrupt` for a key that does not fit.
-    pub(super) fn new(spec: &str, key: &[u8]) -> Result<Self> {
+    pub fn new(spec: &str, key: &[u8]) -> Result<Self> {
         let mut parts = spec.splitn(3, '-');
         let name = parts.next().unwrap_or_default();
         let mode = parts.next().unwrap_or("cbc");
@@ -157,7 +157,7 @@ impl SectorCipher {
     }
 
     /// Decrypts whole sectors of `size` bytes, the first of which has the number `first` in units of 512 bytes.
-    pub(super) fn decrypt(&self, first: u64, size: usize, bytes: &mut [u8]) {
+    pub fn decrypt(&self, first: u64, size: usize, bytes: &mut [u8]) {
         let units = u64::try_from(size / 512).unwrap_or(1);
         let numbers = (0..bytes.len().div_ceil(size)).scan(first, |number, _| {
             let this = *number;

@@ -1,4 +1,4 @@
-//! Keys of encrypted volumes, and what they have unlocked.
+//! Keys of encrypted volumes and disk images, and what they have unlocked.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,14 +8,14 @@ use dormouse_block::{Digest, Error, Result};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::luks::slow_digest;
+use crate::kdf::slow_digest;
 
 /// Bytes of a key file: `cryptsetup` takes no more than 8 MiB (`DEFAULT_KEYFILE_SIZE_MAXKB`).
 const MAX_KEY: usize = 8 << 20;
 /// Keys for one library.
 const MAX_KEYS: usize = 64;
 
-/// Keys that may unlock encrypted volumes: the bytes of key files and passphrases.
+/// Keys that may unlock encrypted volumes and disk images: the bytes of key files and passphrases.
 ///
 /// What a key has unlocked is remembered as long as the value lives, clones included, since unlocking is meant to be
 /// slow. Nothing prints, compares or stores a key, and all are wiped from memory with the last clone.
@@ -97,11 +97,22 @@ impl Keys {
     }
 
     /// Everything to try, in order: each file whole, then without the newline at its end.
-    pub(crate) fn candidates(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn candidates(&self) -> impl Iterator<Item = &[u8]> {
         self.0.keys.iter().flat_map(|key| {
             let whole: &[u8] = key;
             std::iter::once(whole).chain(whole.strip_suffix(b"\n"))
         })
+    }
+
+    /// Says that something encrypted with `how` stays closed, for which reason.
+    #[must_use]
+    pub fn refusal(&self, how: &str) -> Error {
+        let why = match self.len() {
+            0 => "no key was given".to_owned(),
+            1 => "the key that was given does not open it".to_owned(),
+            keys => format!("none of the {keys} keys opens it"),
+        };
+        Error::unsupported(format!("it is encrypted with {how}, and {why}"))
     }
 
     /// What came of the volume whose header has this digest, if it was met before.

@@ -9,10 +9,10 @@ use dormouse_block::{
 };
 use serde::Deserialize;
 
-use super::hash::Hash;
 use super::header::{Header, MAGIC, SECOND_MAGIC, Segment, text};
-use super::kdf::Kdf;
 use super::slot::{KeyDigest, Slot};
+use crate::hash::Hash;
+use crate::kdf::Kdf;
 
 /// Bytes of a binary header, before its JSON.
 const BINARY: usize = 4096;

@@ -1,10 +1,10 @@
 //! Keys from passphrases, slow by design, within bounds: a header that nobody trusts says how slow.
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
-use dormouse_block::{Error, Result};
+use dormouse_block::{Digest, Error, Result};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::hash::Hash;
+use crate::hash::Hash;
 
 /// `LUKS2_MAX_MEM`-like bound of cryptsetup's library (`pbkdf_limits`): 4 GiB, in KiB.
 const MAX_MEMORY: u32 = 4 << 20;
@@ -16,8 +16,8 @@ const MAX_WORK: u64 = 128 << 30;
 /// Bytes that all derivations for the volumes of one machine may work through.
 const MAX_TOTAL: u64 = 512 << 30;
 
-/// Work that is left for one machine.
-pub(super) struct Budget(u64);
+/// Work that is left for deriving the keys of one machine's volumes, or of one disk's images.
+pub struct Budget(u64);
 
 impl Default for Budget {
     fn default() -> Self {
@@ -46,7 +46,7 @@ impl Budget {
 
 /// How a key is derived.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kdf {
+pub(crate) enum Kdf {
     /// PBKDF2.
     Pbkdf2 { hash: Hash, iterations: u32 },
     /// Argon2i or Argon2id (RFC 9106).
@@ -64,7 +64,7 @@ impl Kdf {
     ///
     /// # Errors
     /// `Limit` for one that is too costly, `Corrupt` for impossible parameters.
-    pub(super) fn derive(
+    pub(crate) fn derive(
         &self,
         passphrase: &[u8],
         salt: &[u8],
@@ -121,6 +121,18 @@ impl Kdf {
         }
         Ok(out)
     }
+}
+
+/// A digest of `bytes` that takes 64 MiB and three passes of Argon2id to make.
+pub(crate) fn slow_digest(bytes: &[u8]) -> Result<Digest> {
+    let kdf = Kdf::Argon2 {
+        algorithm: Algorithm::Argon2id,
+        iterations: 3,
+        memory: 64 << 10,
+        lanes: 1,
+    };
+    let derived = kdf.derive(bytes, b"dormouse/keys/v1", 32, &mut Budget::default())?;
+    Ok(Digest::of(&*derived))
 }
 
 #[cfg(test)]

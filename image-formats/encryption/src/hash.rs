@@ -9,7 +9,7 @@ use whirlpool::Whirlpool;
 
 /// A digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hash {
+pub(crate) enum Hash {
     Sha1,
     Sha224,
     Sha256,
@@ -24,7 +24,7 @@ impl Hash {
     ///
     /// # Errors
     /// `Unsupported` for one that is not known.
-    pub(super) fn parse(name: &str) -> Result<Self> {
+    pub(crate) fn parse(name: &str) -> Result<Self> {
         Ok(match name {
             "sha1" => Self::Sha1,
             "sha224" => Self::Sha224,
@@ -43,7 +43,7 @@ impl Hash {
     }
 
     /// The digest of `parts`, one after another.
-    pub(super) fn of(self, parts: &[&[u8]]) -> Vec<u8> {
+    pub(crate) fn of(self, parts: &[&[u8]]) -> Vec<u8> {
         fn digest<D: Digest>(parts: &[&[u8]]) -> Vec<u8> {
             let mut hasher = D::new();
             for part in parts {
@@ -63,7 +63,7 @@ impl Hash {
     }
 
     /// Its bytes.
-    pub(super) fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         match self {
             Self::Sha1 | Self::Ripemd160 => 20,
             Self::Sha224 => 28,
@@ -74,7 +74,7 @@ impl Hash {
     }
 
     /// PBKDF2 (RFC 8018) with HMAC of this digest.
-    pub(super) fn pbkdf2(self, key: &[u8], salt: &[u8], iterations: u32, out: &mut [u8]) {
+    pub(crate) fn pbkdf2(self, key: &[u8], salt: &[u8], iterations: u32, out: &mut [u8]) {
         match self {
             Self::Sha1 => pbkdf2::pbkdf2_hmac::<Sha1>(key, salt, iterations, out),
             Self::Sha224 => pbkdf2::pbkdf2_hmac::<Sha224>(key, salt, iterations, out),

@@ -3,9 +3,9 @@
 use dormouse_block::{Error, Result, Source, read_vec_at};
 use zeroize::Zeroizing;
 
-use super::cipher::SectorCipher;
-use super::hash::Hash;
-use super::kdf::{Budget, Kdf};
+use crate::cipher::SectorCipher;
+use crate::hash::Hash;
+use crate::kdf::{Budget, Kdf};
 
 /// Bytes of a key: 64 is what AES-256 in XTS takes.
 pub(super) const MAX_KEY: usize = 128;

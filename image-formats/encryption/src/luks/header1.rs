@@ -2,10 +2,10 @@
 
 use dormouse_block::{Error, Result, Source, be_u16, be_u32, read_vec_at, slice_at};
 
-use super::hash::Hash;
 use super::header::{Header, Segment, text};
-use super::kdf::Kdf;
 use super::slot::{KeyDigest, Slot};
+use crate::hash::Hash;
+use crate::kdf::Kdf;
 
 /// Bytes of the header.
 const SIZE: usize = 592;

@@ -1,4 +1,4 @@
-//! LZO1X, decompressed: what `lzo1x_1_compress` writes and any LZO1X stream may hold.
+//! LZO1X, decompressed: what any `lzo1x` compressor writes, as btrfs and squashfs have it.
 //!
 //! The stream is a run of instructions, as the kernel's `Documentation/staging/lzo.rst` describes them: each copies
 //! bytes from what was written before and then a few from the stream.
@@ -66,8 +66,8 @@ impl Stream<'_> {
     }
 }
 
-/// Decompresses one segment into `out`; returns how many bytes it made.
-pub(super) fn decompress(packed: &[u8], out: &mut [u8]) -> Result<usize> {
+/// Decompresses one stream into `out`; returns how many bytes it made.
+pub(crate) fn decompress(packed: &[u8], out: &mut [u8]) -> Result<usize> {
     let mut stream = Stream {
         from: packed.iter(),
         out,
@@ -104,7 +104,7 @@ pub(super) fn decompress(packed: &[u8], out: &mut [u8]) -> Result<usize> {
             let (bits, far) = if code >= 32 {
                 (code & 31, 1)
             } else {
-                (code & 7, 16384 | ((code & 8) << 11))
+                (code & 7, 16384_usize.saturating_add((code & 8) << 11))
             };
             let base = if code >= 32 { 31 } else { 7 };
             let count = if bits == 0 {
@@ -153,6 +153,29 @@ mod tests {
         let mut out = [0; 14];
         assert_eq!(decompress(&packed, &mut out).unwrap(), 14);
         assert_eq!(out, [b'a'; 14]);
+    }
+
+    #[test]
+    fn a_match_from_more_than_32_kib_back() {
+        // 40,000 literals, of which the first begin with "abc", then three bytes from 40,000 back: 32768 of the code's high
+        // bit and 7232 of the distance. btrfs, whose segments are shorter, never gets here.
+        let mut plain = b"abc".to_vec();
+        plain.resize(40_000, b'.');
+        let mut packed = vec![0];
+        // 3 + 15 and 156 times 255 and 202.
+        packed.extend(std::iter::repeat_n(0, 156));
+        packed.push(202);
+        packed.extend(&plain);
+        let distance = 7232_u16 << 2;
+        packed.extend([
+            16 + 8 + 1,
+            distance.to_le_bytes()[0],
+            distance.to_le_bytes()[1],
+        ]);
+        packed.extend([17, 0, 0]);
+        let mut out = vec![0; 40_003];
+        assert_eq!(decompress(&packed, &mut out).unwrap(), 40_003);
+        assert_eq!(&out[40_000..], b"abc");
     }
 
     #[test]
