@@ -46,7 +46,7 @@ mod placement;
 mod signatures;
 mod system;
 
-pub use identify::{Identified, identify};
+pub use identify::{Identified, hibernation_signature, identify};
 pub use keys::Keys;
 pub use map::{DiskInput, Note, Volume, VolumeInfo, VolumeMap, volumes, volumes_with_keys};
 pub use partition::PartitionInfo;

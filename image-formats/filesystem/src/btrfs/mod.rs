@@ -20,7 +20,6 @@ mod features;
 mod inode;
 mod key;
 mod log;
-mod lzo;
 mod node;
 mod pool;
 mod subvolume;

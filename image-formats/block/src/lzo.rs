@@ -3,7 +3,7 @@
 //! The stream is a run of instructions, as the kernel's `Documentation/staging/lzo.rst` describes them: each copies
 //! bytes from what was written before and then a few from the stream.
 
-use dormouse_block::{Error, Result};
+use crate::{Error, Result};
 
 struct Stream<'a> {
     from: std::slice::Iter<'a, u8>,
@@ -66,8 +66,11 @@ impl Stream<'_> {
     }
 }
 
-/// Decompresses one segment into `out`; returns how many bytes it made.
-pub(super) fn decompress(packed: &[u8], out: &mut [u8]) -> Result<usize> {
+/// Decompresses one segment of LZO1X into `out`; returns how many bytes it made. btrfs and lzop keep such segments.
+///
+/// # Errors
+/// `Corrupt` when it is broken, or makes more than `out` holds.
+pub fn decompress(packed: &[u8], out: &mut [u8]) -> Result<usize> {
     let mut stream = Stream {
         from: packed.iter(),
         out,
@@ -104,7 +107,7 @@ pub(super) fn decompress(packed: &[u8], out: &mut [u8]) -> Result<usize> {
             let (bits, far) = if code >= 32 {
                 (code & 31, 1)
             } else {
-                (code & 7, 16384 | ((code & 8) << 11))
+                (code & 7, 16384_usize.saturating_add((code & 8) << 11))
             };
             let base = if code >= 32 { 31 } else { 7 };
             let count = if bits == 0 {
@@ -153,6 +156,26 @@ mod tests {
         let mut out = [0; 14];
         assert_eq!(decompress(&packed, &mut out).unwrap(), 14);
         assert_eq!(out, [b'a'; 14]);
+    }
+
+    #[test]
+    fn a_match_further_away_than_32_kib() {
+        // 40,000 literals "a" but for a "b" at the beginning, then 3 bytes from 32,768 + 7,232 back: where the "b" is.
+        let mut packed = vec![0];
+        packed.extend([0; 156]);
+        packed.push(202);
+        packed.push(b'b');
+        packed.extend([b'a'; 39_999]);
+        let distance = 40_000_u16 - 32_768;
+        packed.extend([
+            16 | 8 | 1,
+            distance.to_le_bytes()[0] << 2,
+            (distance >> 6).to_le_bytes()[0],
+        ]);
+        packed.extend([17, 0, 0]);
+        let mut out = vec![0; 40_003];
+        assert_eq!(decompress(&packed, &mut out).unwrap(), 40_003);
+        assert_eq!(&out[40_000..], b"baa");
     }
 
     #[test]
