@@ -34,13 +34,10 @@ fn search(memory: &[u8]) -> MemoryKernels {
         search.finish()
     };
     let whole = in_pieces(memory.len());
+    // What stands at the beginning of a page is looked for in pieces that hold the page.
+    let has_pages = memory.windows(10).any(|ten| ten == b"OSRELEASE=");
     for size in [97, 1000, 5000, 20_011] {
-        let parts = in_pieces(size);
-        // Pages that no piece has as a whole are not looked at.
-        if size == 97 || memory.starts_with(b"OSRELEASE") {
-            continue;
-        }
-        assert_eq!(parts, whole, "pieces of {size}");
+        assert!(has_pages || in_pieces(size) == whole, "pieces of {size}");
     }
     whole
 }

@@ -485,6 +485,8 @@ impl OpenMachine {
             format: open()
                 .map(|(image, _)| image.format().to_string())
                 .next()
+                // All there is of it may be a saved state.
+                .or_else(|| self.files().first().map(|file| file.format.clone()))
                 .unwrap_or_default(),
             virtual_size: open()
                 .map(|(image, _)| image.virtual_size())
@@ -624,7 +626,7 @@ impl OpenMachine {
         let systems = assemble(&opened)?;
         gaps.extend(systems.gaps);
         let Saved {
-            mut evidence,
+            evidence: mut signs,
             memory,
             gaps: unknown,
         } = saved(point)?;
@@ -636,11 +638,11 @@ impl OpenMachine {
             if let Some(sign) = found.evidence.first() {
                 asleep.get_or_insert_with(|| sign.place.clone());
             }
-            evidence.extend(found.evidence);
+            signs.extend(found.evidence);
             gaps.extend(found.gaps);
             swap_files.extend(found.heads);
         }
-        evidence.extend(on_volumes(&listed, &opened)?);
+        signs.extend(on_volumes(&listed, &opened)?);
         if point.disks.is_empty() {
             gaps.push(Gap {
                 at: Locator::default(),
@@ -659,15 +661,17 @@ impl OpenMachine {
             }
             (power, _) => power,
         };
-        if let Power::Running { owner } = &power {
-            evidence.push(PowerEvidence::told(
-                PowerSign::Running,
-                point.info.name.clone(),
-                owner.clone(),
-            ));
+        if matches!(power, Power::Running { .. }) {
+            for (image, _) in point.disks.iter().filter_map(|disk| disk.image().ok()) {
+                if let Some(owner) = image.chain().owner()? {
+                    let place = evidence::name_of(&owner.path);
+                    let says = owner.to_string();
+                    signs.push(PowerEvidence::told(PowerSign::Running, place, says));
+                }
+            }
         }
-        evidence.sort();
-        evidence.dedup();
+        signs.sort();
+        signs.dedup();
         if systems.guests.is_empty() {
             gaps.push(Gap {
                 at: Locator::default(),
@@ -685,7 +689,7 @@ impl OpenMachine {
             at: at.clone(),
             info,
             power,
-            evidence,
+            evidence: signs,
             swap_files,
             saved: memory,
             disks,

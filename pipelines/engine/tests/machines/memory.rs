@@ -1,9 +1,10 @@
 //! What sleeping machines remember: the kernel that they wake with, and where else they may sleep.
 
 use std::fs;
+use std::path::Path;
 
 use dormouse_block::ErrorKind;
-use dormouse_engine::{Power, PowerSign};
+use dormouse_engine::{Inspection, Power, PowerSign};
 use dormouse_remedy::KernelRelation;
 
 use crate::world::{OS, STATUS, World, domain, run, saved, seen, stream};
@@ -33,6 +34,23 @@ fn asleep(release: &str, build: &str) -> Vec<u8> {
         (0x321, &format!("{text}{residue}\n")),
         (0, &format!("OSRELEASE={release}\nPAGESIZE=4096\n")),
     ])
+}
+
+/// Holds an inspection against its published schema.
+fn valid(inspection: &Inspection) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas/inspection-v3.json");
+    let schema: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let fact = serde_json::to_value(inspection).unwrap();
+    let errors: Vec<String> = validator
+        .iter_errors(&fact)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{errors:#?}\n{fact:#}");
+    assert_eq!(
+        &serde_json::from_value::<Inspection>(fact).unwrap(),
+        inspection
+    );
 }
 
 #[test]
@@ -66,6 +84,7 @@ fn the_kernel_in_memory_is_held_against_the_one_on_disk() {
         let machine = world.only();
         let inspection = machine.open_point("active").unwrap().inspect().unwrap();
         assert!(matches!(inspection.power, Power::Suspended { .. }));
+        valid(&inspection);
         let memory = inspection.memory.unwrap();
         assert_eq!(memory.blocks[0].size, 256 << 10);
         let woken = memory.woken.unwrap();
@@ -87,6 +106,7 @@ fn memory_that_speaks_of_two_kernels_names_none() {
     // A state that names no disk is all there is of its machine.
     for machine in [world.only(), world.alone("lone").unwrap()] {
         let inspection = machine.open_point("active").unwrap().inspect().unwrap();
+        valid(&inspection);
         assert_eq!(inspection.power.as_str(), "suspended");
         assert!(!inspection.complete());
         assert_eq!(

@@ -142,7 +142,7 @@ impl CatchUp {
         if let Some(bytes) = wake.saved_memory {
             steps.push(CatchUpStep::PreserveMemory {
                 note: format!(
-                    "keep the {bytes} bytes of saved memory as they are until nobody needs them as evidence; nothing here reads them"
+                    "keep the {bytes} bytes of saved memory as they are until nobody needs them as evidence"
                 ),
             });
         }

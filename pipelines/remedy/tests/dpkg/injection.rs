@@ -442,6 +442,7 @@ fn a_machine_that_wakes_with_an_older_kernel_is_started_anew() {
         CatchUp::make(&wake).unwrap()
     };
     let catch_up = made(KernelRelation::Older);
+    valid("catch-up", &serde_json::to_value(&catch_up).unwrap());
     let Some(CatchUpStep::Reboot { because }) = catch_up.steps.last() else {
         panic!("{:?}", catch_up.steps);
     };
