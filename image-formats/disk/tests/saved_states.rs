@@ -171,6 +171,21 @@ impl Saved {
                 format!("migrate file:{}", at("mapped").display()),
             ],
         );
+        // What libvirt calls sparse: the same, behind its own header.
+        let header = libvirt_header(b"LibvirtQemudSave", 6);
+        std::fs::write(at("sparse.save"), &header).unwrap();
+        machine(
+            folder.path(),
+            &[],
+            &[
+                "migrate_set_capability mapped-ram on".to_owned(),
+                format!(
+                    "migrate file:{},offset={}",
+                    at("sparse.save").display(),
+                    header.len()
+                ),
+            ],
+        );
         let ram = digest_of_ram(&std::fs::read(at("pmem")).unwrap());
         Self { folder, ram }
     }
@@ -186,6 +201,7 @@ fn memory_put_together_is_the_memory_that_qemu_itself_saves() {
     for (name, format) in [
         ("stream", "QEMU migration stream"),
         ("mapped", "QEMU migration stream"),
+        ("sparse.save", "libvirt save"),
     ] {
         let state = opened(&saved.at(name));
         assert_eq!(state.evidence.format, format);

@@ -11,7 +11,8 @@
 //! 3. All banners that are no such records must be one text; there must be a second witness: the record of the log, another
 //!    place with the same text, or the `OSRELEASE=` of a `VMCOREINFO`; and every `VMCOREINFO` must name that release.
 //!
-//! Whatever does not come out so is a gap that lists the candidates. What other texts say is listed and decides nothing.
+//! This is sound since the kernel that runs always has its banner in memory, which is never swapped out: where all banners are
+//! one text, it is that kernel's. Whatever does not come out so is a gap that lists the candidates. What other texts say is listed and decides nothing.
 //!
 //! Of Windows, the build stands in the page that the kernel shares with every process, `KUSER_SHARED_DATA`, known by several
 //! of its fields at once; all such pages must agree.
@@ -33,6 +34,8 @@ const OVERLAP: usize = MAX_TEXT + 64;
 const PAGE: u64 = 4096;
 /// Different texts that are remembered.
 const MAX_CANDIDATES: usize = 256;
+/// Texts that are looked at: a memory full of nothing else is nobody's.
+const MAX_TEXTS: u64 = 1 << 20;
 
 /// What a text about a kernel was found as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -107,6 +110,8 @@ pub struct KernelSearch {
     end: u64,
     found: BTreeMap<(KernelText, String), (u64, (String, u64))>,
     build_ids: BTreeMap<String, String>,
+    /// Texts that were looked at.
+    looked_at: u64,
     overflowed: bool,
 }
 
@@ -120,6 +125,7 @@ impl Default for KernelSearch {
             end: 0,
             found: BTreeMap::new(),
             build_ids: BTreeMap::new(),
+            looked_at: 0,
             overflowed: false,
         }
     }
@@ -198,6 +204,11 @@ impl KernelSearch {
     }
 
     fn text(&mut self, at: u64, before: Option<u8>, text: &[u8]) {
+        self.looked_at = self.looked_at.saturating_add(1);
+        if self.looked_at > MAX_TEXTS {
+            self.overflowed = true;
+            return;
+        }
         let text = text.get(..MAX_TEXT).unwrap_or(text);
         let printable = |byte: &u8| (0x20..0x7f).contains(byte);
         let len = text.iter().position(|byte| !printable(byte));
@@ -308,7 +319,7 @@ impl KernelSearch {
         let candidates: Vec<KernelCandidate> = candidates.into_values().collect();
         let running = if self.overflowed {
             Err(format!(
-                "memory holds more than {MAX_CANDIDATES} different texts about kernels"
+                "memory holds more than {MAX_CANDIDATES} different texts about kernels, or {MAX_TEXTS} in all"
             ))
         } else {
             decide(&candidates, &self.build_ids)

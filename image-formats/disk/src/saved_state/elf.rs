@@ -24,6 +24,7 @@ const NOTE: u32 = 4;
 pub(super) const FORMAT: StateFormat = StateFormat {
     name: "ELF core of a machine",
     is_verified: true,
+    beside: &[],
     recognise,
     read,
 };

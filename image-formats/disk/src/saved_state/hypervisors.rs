@@ -1,19 +1,10 @@
 //! States of other hypervisors, known by their heads. Where the memory is a plain file beside them, it is read.
 
-use dormouse_block::{Result, le_u64, read_vec_at};
+use dormouse_block::{Error, Result, le_u64, read_vec_at};
 
 use super::pieces::Pieces;
 use super::{Looked, Reading, Signs, StateFormat, StateMeaning, not_read, raw};
 
-/// What the files are called that keep memory beside a state; a star stands for the state's name without its ending.
-pub(super) const MEMORY_BESIDE: [&str; 6] = [
-    "*.vmem",
-    "*.bin",
-    "*.mem",
-    "mem_file",
-    "memory",
-    "memory-ranges",
-];
 /// How much of Hyper-V's store is searched for keys of a saved state.
 const SEARCHED: u64 = 2 << 20;
 /// A store of Hyper-V that holds no state has some hundred KiB.
@@ -23,6 +14,7 @@ const STORE: u64 = 8 << 20;
 pub(super) const VIRTUALBOX: StateFormat = StateFormat {
     name: "VirtualBox state",
     is_verified: false,
+    beside: &[],
     recognise: |looked| {
         const MAGIC: &[u8] = b"\x7fVirtualBox SavedState V";
         let version = looked.head.get(MAGIC.len()..MAGIC.len().saturating_add(3));
@@ -42,6 +34,7 @@ pub(super) const VIRTUALBOX: StateFormat = StateFormat {
 pub(super) const HYPERV: StateFormat = StateFormat {
     name: "Hyper-V state",
     is_verified: false,
+    beside: &[],
     recognise: hyperv,
     read: |_, _| Err(not_read("a state of Hyper-V")),
 };
@@ -68,17 +61,19 @@ fn hyperv(looked: &Looked<'_>) -> Result<Option<Signs>> {
 pub(super) const HYPERV_VSV: StateFormat = StateFormat {
     name: "Hyper-V state before 2016",
     is_verified: false,
+    beside: &["*.bin"],
     recognise: |looked| {
         let is = looked.extension() == "vsv" && !looked.head.is_empty();
         Ok(is.then(|| Signs::new("named .vsv", 0, StateMeaning::Suspended)))
     },
-    read: |reading, pieces| plain(reading, &["*.bin"], pieces),
+    read: plain,
 };
 
 /// Firecracker's snapshots: the state of devices behind a magic, the memory in a file whose name the user chose.
 pub(super) const FIRECRACKER: StateFormat = StateFormat {
     name: "Firecracker snapshot",
     is_verified: false,
+    beside: &["*.mem", "mem_file", "memory"],
     recognise: |looked| {
         let Ok(word) = le_u64(looked.head, 0) else {
             return Ok(None);
@@ -92,26 +87,28 @@ pub(super) const FIRECRACKER: StateFormat = StateFormat {
         let signs = Signs::new(format!("{word:#018x}"), 0, StateMeaning::Suspended);
         Ok(Some(signs.saying(format!("of {processor}"))))
     },
-    read: |reading, pieces| plain(reading, &["*.mem", "mem_file", "memory"], pieces),
+    read: plain,
 };
 
 /// Cloud Hypervisor's `state.json`, with the memory in `memory-ranges` and the machine in `config.json`.
 pub(super) const CLOUD_HYPERVISOR: StateFormat = StateFormat {
     name: "Cloud Hypervisor snapshot",
     is_verified: false,
+    beside: &["memory-ranges"],
     recognise: |looked| {
         let is = looked.name == "state.json"
             && looked.head.trim_ascii_start().starts_with(b"{")
             && memchr::memmem::find(looked.head, b"\"snapshots\"").is_some();
         Ok(is.then(|| Signs::new("{\"snapshots\"", 0, StateMeaning::Suspended)))
     },
-    read: |reading, pieces| plain(reading, &["memory-ranges"], pieces),
+    read: plain,
 };
 
 /// Dumps in makedumpfile's own form, flattened or not.
 pub(super) const KDUMP: StateFormat = StateFormat {
     name: "kdump file",
     is_verified: false,
+    beside: &[],
     recognise: |looked| {
         let mut magics = ["KDUMP   ", "makedumpfile"].iter();
         let magic = magics.find(|magic| looked.starts_with(magic.as_bytes()));
@@ -120,12 +117,11 @@ pub(super) const KDUMP: StateFormat = StateFormat {
     read: |_, _| Err(not_read("a dump that makedumpfile packed")),
 };
 
-fn plain(reading: &Reading<'_>, names: &[&str], pieces: &mut Pieces<'_, '_>) -> Result<()> {
-    match reading.memory_beside(names) {
-        Some(memory) => raw::hand_over(&memory, (0, memory.len()), "memory", pieces),
-        None => Err(dormouse_block::Error::unsupported(format!(
-            "its memory is in a file of its own, and none called {} is beside it",
-            names.join(" or ")
-        ))),
-    }
+fn plain(reading: &Reading<'_>, pieces: &mut Pieces<'_, '_>) -> Result<()> {
+    let memory = reading.beside.ok_or_else(|| {
+        Error::unsupported(
+            "its memory is in a file of its own, which is not beside it under a known name",
+        )
+    })?;
+    raw::hand_over(memory, (0, memory.len()), "memory", pieces)
 }

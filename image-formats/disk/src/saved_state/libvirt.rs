@@ -25,6 +25,7 @@ const PACKINGS: [&str; 7] = ["raw", "gzip", "bzip2", "xz", "lzop", "zstd", "spar
 pub(super) const FORMAT: StateFormat = StateFormat {
     name: "libvirt save",
     is_verified: true,
+    beside: &[],
     recognise,
     read,
 };

@@ -63,6 +63,8 @@ pub struct StateFormat {
     pub name: &'static str,
     /// Whether a state that its own product wrote has been read. What is not is built from published layouts alone.
     pub is_verified: bool,
+    /// What the files may be called that keep its memory beside it; a star stands for its own name without its ending.
+    beside: &'static [&'static str],
     recognise: fn(&Looked<'_>) -> Result<Option<Signs>>,
     read: fn(&Reading<'_>, &mut Pieces<'_, '_>) -> Result<()>,
 }
@@ -144,21 +146,8 @@ impl Looked<'_> {
 /// What reading the memory goes by.
 struct Reading<'a> {
     source: &'a Arc<dyn Source>,
-    name: &'a str,
-    beside: &'a [(String, Arc<dyn Source>)],
-}
-
-impl Reading<'_> {
-    /// The first of these files that is beside the state; a star stands for its name without its ending.
-    fn memory_beside(&self, names: &[&str]) -> Option<Arc<dyn Source>> {
-        let stem = stem(self.name);
-        names.iter().find_map(|wanted| {
-            let wanted = wanted.replace('*', stem);
-            let mut beside = self.beside.iter();
-            let (_, source) = beside.find(|(name, _)| *name == wanted)?;
-            Some(source.clone())
-        })
-    }
+    /// The first file that keeps its memory beside it.
+    beside: Option<&'a Arc<dyn Source>>,
 }
 
 /// A file's name without its ending.
@@ -172,8 +161,7 @@ pub struct SavedMemory {
     pub evidence: StateEvidence,
     format: &'static StateFormat,
     source: Arc<dyn Source>,
-    name: String,
-    beside: Vec<(String, Arc<dyn Source>)>,
+    beside: Option<(String, Arc<dyn Source>)>,
 }
 
 fn looked_at(
@@ -225,7 +213,7 @@ impl SavedMemory {
         let Some(mut state) = Self::of(source, &name)? else {
             return Ok(None);
         };
-        for pattern in hypervisors::MEMORY_BESIDE {
+        for pattern in state.format.beside {
             let name = pattern.replace('*', stem(&name));
             let beside = path.with_file_name(&name);
             if beside == path || !beside.is_file() {
@@ -237,9 +225,8 @@ impl SavedMemory {
                 path: &beside,
             })?;
             let host = HostFile::open(&permitted)?;
-            state
-                .beside
-                .push((name, Arc::new(Metered::new(host, meter.clone()))));
+            state.beside = Some((name, Arc::new(Metered::new(host, meter.clone()))));
+            break;
         }
         Ok(Some(state))
     }
@@ -254,14 +241,14 @@ impl SavedMemory {
             evidence,
             format,
             source,
-            name: name.to_owned(),
-            beside: Vec::new(),
+            beside: None,
         }))
     }
 
-    /// Names of the files beside it that may keep its memory.
-    pub fn companions(&self) -> impl Iterator<Item = &str> {
-        self.beside.iter().map(|(name, _)| name.as_str())
+    /// The name of the file beside it that keeps its memory.
+    #[must_use]
+    pub fn companion(&self) -> Option<&str> {
+        self.beside.as_ref().map(|(name, _)| name.as_str())
     }
 
     /// Hands all memory in it to `take`, in the order in which it is kept. A page that was sent again comes again: the
@@ -274,8 +261,7 @@ impl SavedMemory {
         let mut pieces = Pieces::new(take);
         let reading = Reading {
             source: &self.source,
-            name: &self.name,
-            beside: &self.beside,
+            beside: self.beside.as_ref().map(|(_, source)| source),
         };
         (self.format.read)(&reading, &mut pieces)?;
         pieces.finish()

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use dormouse_block::{Error, Result, Source};
+use dormouse_block::{Error, ErrorKind, Result, Source};
 
 use super::lzop::Lzop;
 use super::pieces::Pieces;
@@ -28,6 +28,7 @@ const MAGICS: [(&str, &[u8]); 5] = [
 pub(super) const FORMAT: StateFormat = StateFormat {
     name: "packed QEMU migration stream",
     is_verified: true,
+    beside: &[],
     recognise,
     read,
 };
@@ -48,8 +49,12 @@ fn recognise(looked: &Looked<'_>) -> Result<Option<Signs>> {
     let Ok(Some(from)) = unpacker(looked.source, 0, packing) else {
         return Ok(None);
     };
-    if read_fully(from, &mut begins).is_err() || &begins != qemu::MAGIC {
-        return Ok(None);
+    match read_fully(from, &mut begins).map_err(broken) {
+        Ok(()) if &begins == qemu::MAGIC => {}
+        Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::Cancelled) => {
+            return Err(error);
+        }
+        _ => return Ok(None),
     }
     let signs = Signs::new("QEVM, version 3", 0, StateMeaning::Suspended);
     Ok(Some(signs.saying(format!("packed with {packing}"))))

@@ -30,6 +30,7 @@ const MAX_SECTIONS: u64 = 1 << 32;
 pub(super) const FORMAT: StateFormat = StateFormat {
     name: "QEMU migration stream",
     is_verified: true,
+    beside: &[],
     recognise,
     read,
 };

@@ -29,6 +29,7 @@ const MAX_TAGS: usize = 65_536;
 pub(super) const FORMAT: StateFormat = StateFormat {
     name: "VMware state",
     is_verified: false,
+    beside: &["*.vmem"],
     recognise,
     read,
 };
@@ -54,8 +55,8 @@ fn recognise(looked: &Looked<'_>) -> Result<Option<Signs>> {
 }
 
 fn read(reading: &Reading<'_>, pieces: &mut Pieces<'_, '_>) -> Result<()> {
-    if let Some(beside) = reading.memory_beside(&["*.vmem"]) {
-        return raw::hand_over(&beside, (0, beside.len()), "vmem", pieces);
+    if let Some(beside) = reading.beside {
+        return raw::hand_over(beside, (0, beside.len()), "vmem", pieces);
     }
     let source = reading.source;
     let head = read_vec_at(&**source, 0, 12)?;

@@ -287,7 +287,7 @@ impl Opening<'_> {
     /// A saved state that names no disk: all that there is of its machine.
     fn state_alone(&mut self, path: &Path, state: SavedMemory) -> Result<()> {
         let len = self.other_file(path, Role::SavedState, &state.evidence.format)?;
-        for name in state.companions() {
+        if let Some(name) = state.companion() {
             let beside = path.with_file_name(name);
             self.other_file(&beside, Role::SavedState, "saved memory")?;
         }
@@ -318,7 +318,7 @@ impl Opening<'_> {
         };
         let len = self.other_file(path, Role::SavedState, &format)?;
         if let Ok(Some(state)) = &state {
-            for name in state.companions() {
+            if let Some(name) = state.companion() {
                 let beside = path.with_file_name(name);
                 self.other_file(&beside, Role::SavedState, "saved memory")?;
             }
