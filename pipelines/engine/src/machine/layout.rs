@@ -317,11 +317,11 @@ impl Opening<'_> {
             _ => "saved state".to_owned(),
         };
         let len = self.other_file(path, Role::SavedState, &format)?;
-        if let Ok(Some(state)) = &state {
-            if let Some(name) = state.companion() {
-                let beside = path.with_file_name(name);
-                self.other_file(&beside, Role::SavedState, "saved memory")?;
-            }
+        if let Ok(Some(state)) = &state
+            && let Some(name) = state.companion()
+        {
+            let beside = path.with_file_name(name);
+            self.other_file(&beside, Role::SavedState, "saved memory")?;
         }
         let file = SavedFile {
             path: path.to_owned(),
