@@ -301,7 +301,7 @@ pub(crate) enum Command {
 /// Images to look at.
 #[derive(Debug, Args)]
 pub(crate) struct Images {
-    /// Disk images, or folders of them
+    /// Disk images, descriptions of machines, saved states, or folders of them
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<PathBuf>,
 }
@@ -309,7 +309,7 @@ pub(crate) struct Images {
 /// What to list, of which images.
 #[derive(Debug, Args)]
 pub(crate) struct Inventory {
-    /// Disk images, or folders of them
+    /// Disk images, descriptions of machines, saved states, or folders of them
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<PathBuf>,
     /// Families of packages to look for, separated by commas

@@ -5,7 +5,7 @@ use dormouse_policy::{Assessment, Finding};
 
 use serde::Serialize;
 
-use super::inspect::inspections;
+use super::inspect::{Look, inspections};
 use super::judge;
 use super::target::{open_all, say_gaps};
 use crate::answer::Answer;
@@ -43,7 +43,8 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
     let mut assessments = Vec::new();
     let mut first_boots = Vec::new();
     for (machine, points) in &opened.machines {
-        let (inspections, unread) = inspections(machine, points, &Selection::default())?;
+        let (inspections, unread) =
+            inspections(machine, points, Look::Packages(&Selection::default()))?;
         gaps.extend(unread);
         for inspection in inspections {
             for system in &inspection.systems {

@@ -1,7 +1,8 @@
 //! `dormouse inspect`.
 
-use dormouse_engine::{Inspection, Machine, OpenMachine, Power};
+use dormouse_engine::{Inspection, Machine, MemoryFact, OpenMachine, Power, PowerEvidence};
 use dormouse_packages::Selection;
+use dormouse_remedy::WokenKernel;
 use serde::Serialize;
 
 use super::target::{open_all, say_gaps};
@@ -37,7 +38,7 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
         gaps: opened.gaps,
     };
     for (machine, points) in &opened.machines {
-        let (points, gaps) = inspections(machine, points, &Selection::default())?;
+        let (points, gaps) = inspections(machine, points, Look::Everything)?;
         document.gaps.extend(gaps);
         document.machines.push(One {
             machine: machine.fact(None),
@@ -64,17 +65,30 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
     Ok(say_gaps(document.gaps.iter().chain(all), settings))
 }
 
+/// What is looked at.
+#[derive(Clone, Copy)]
+pub(crate) enum Look<'a> {
+    /// Packages of these families, and no saved memory.
+    Packages(&'a Selection),
+    /// The usual packages, and the memory saved with a point.
+    Everything,
+}
+
 /// Inspects these points; one that cannot be opened is a gap.
 pub(crate) fn inspections(
     machine: &OpenMachine,
     points: &[String],
-    selection: &Selection,
+    look: Look<'_>,
 ) -> anyhow::Result<(Vec<Inspection>, Vec<dormouse_block::Gap>)> {
     let mut inspections = Vec::new();
     let mut gaps = Vec::new();
     for id in points {
-        match machine.open_point(id) {
-            Ok(point) => inspections.push(point.inspect_of(selection)),
+        let seen = machine.open_point(id).and_then(|point| match look {
+            Look::Packages(selection) => Ok(point.inspect_of(selection)),
+            Look::Everything => point.inspect(),
+        });
+        match seen {
+            Ok(inspection) => inspections.push(inspection),
             Err(error) if error.kind() == dormouse_block::ErrorKind::Cancelled => {
                 return Err(error.into());
             }
@@ -174,6 +188,12 @@ fn draw(document: &Document) -> String {
                 inspection.power.as_str(),
                 why(&inspection.power)
             ));
+            for sign in &inspection.evidence {
+                out.push(format!("    {}", evidence(sign)));
+            }
+            if let Some(memory) = &inspection.memory {
+                out.extend(memory_lines(memory));
+            }
             for volume in &inspection.volumes {
                 let holds = match (&volume.filesystem, &volume.volume.content) {
                     (Some(filesystem), _) => format!(
@@ -250,12 +270,55 @@ fn draw(document: &Document) -> String {
 fn why(power: &Power) -> String {
     match power {
         Power::Cold => String::new(),
+        Power::Crashed { volumes } if volumes.is_empty() => {
+            " (a dump of its memory is all there is)".to_owned()
+        }
         Power::Crashed { volumes } => format!(" (unreplayed journal on {})", volumes.join(", ")),
         other => other
             .forbids_editing()
             .map(|why| format!(" ({why})"))
             .unwrap_or_default(),
     }
+}
+
+/// A piece of evidence in one line.
+fn evidence(sign: &PowerEvidence) -> String {
+    let mut parts = Vec::new();
+    if let Some(format) = &sign.format {
+        let unverified = if sign.verified { "" } else { " (unverified)" };
+        parts.push(format!("{format}{unverified}"));
+    }
+    if let (Some(magic), Some(offset)) = (&sign.magic, sign.offset) {
+        parts.push(format!("{magic} at byte {offset}"));
+    }
+    parts.extend(sign.says.iter().cloned());
+    format!("evidence {}: {}", sign.place, parts.join("; "))
+}
+
+/// What saved memory says.
+fn memory_lines(memory: &MemoryFact) -> Vec<String> {
+    let size = memory.blocks.iter().map(|block| block.size);
+    let mut lines = vec![format!(
+        "    memory {}, {} in {} blocks",
+        memory.place,
+        bytes(size.fold(0, u64::saturating_add)),
+        memory.blocks.len()
+    )];
+    match &memory.kernel {
+        Some(kernel) => {
+            let build = kernel.build.as_deref().unwrap_or("build unknown");
+            lines.push(format!(
+                "      runs {} {} {build} ({})",
+                kernel.system,
+                kernel.release,
+                kernel.why.join("; ")
+            ));
+        }
+        None => lines.push("      runs a kernel that is not known".to_owned()),
+    }
+    let restart = memory.woken.as_ref().and_then(WokenKernel::restart_reason);
+    lines.extend(restart.map(|why| format!("      to be started anew: {why}")));
+    lines
 }
 
 /// Bytes for people, in binary units.

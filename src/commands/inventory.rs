@@ -5,7 +5,7 @@ use dormouse_evidence::{Bill, bill_format};
 use dormouse_packages::{Inventory, Kind, Selection};
 use serde::Serialize;
 
-use super::inspect::inspections;
+use super::inspect::{Look, inspections};
 use super::target::{open_all, say_gaps};
 use crate::answer::Answer;
 use crate::cli::{Format, Inventory as Arguments};
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Arguments, settings: &Settings) -> anyhow::Result<
     let mut opened = open_all(&arguments.images, settings)?;
     let mut all: Vec<Inspection> = Vec::new();
     for (machine, points) in &opened.machines {
-        let (points, gaps) = inspections(machine, points, &selection)?;
+        let (points, gaps) = inspections(machine, points, Look::Packages(&selection))?;
         all.extend(points);
         opened.gaps.extend(gaps);
     }

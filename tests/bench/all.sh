@@ -14,6 +14,7 @@ trap 'rm -rf "$scratch"' EXIT
 "$here/decode.sh" "$1" >"$scratch/decode"
 "$here/patch.sh" "$1" "$scratch" >"$scratch/patch"
 "$here/virt.sh" "$1" >"$scratch/virt"
+"$here/memory.sh" >"$scratch/memory"
 "$here/many.sh" "$1" "${DORMOUSE_BENCH_MACHINES:-100}" >"$scratch/many"
 value() { sed -n "s/^$2=//p" "$scratch/$1" | tail -1; }
 {
@@ -80,6 +81,22 @@ END
       printf "| seconds, dpkg | %.2f | %.2f | %.3f | 0.05 |\n", value["dpkg_seconds"], value["each_seconds"], value["each_seconds"] / value["dpkg_seconds"]
       printf "| seconds, cp of %.0f MiB | %.2f | %.2f | %.2f | 2 |\n", value["bytes_each"] / 1048576, value["cp_seconds_each"], value["each_seconds"], value["each_seconds"] / value["cp_seconds_each"]
     }' "$scratch/patch" "$scratch/many"
+  cat <<END
+
+## Look at sleeping machines
+
+Saved states that \`tests/bench/memory.sh\` makes: what is read to say that a machine of 16 GiB is suspended, and the search
+of $(value memory memory_mib) MiB of saved memory for the kernel that runs in it.
+
+| | peer | dormouse | ratio | wanted at most |
+|---|---|---|---|---|
+END
+  awk -F = '
+    { value[$1] = $2 }
+    END {
+      printf "| MiB read for the power state, program included | | %.2f | | 4 |\n", value["power_bytes"] / 1048576
+      printf "| seconds, grep -c | %.3f | %.3f | %.2f | 1 |\n", value["grep_seconds"], value["dormouse_seconds"], value["ratio"]
+    }' "$scratch/memory"
 } >"$scratch/RESULTS.md"
 cp "$scratch/RESULTS.md" "$here/RESULTS.md"
 cat "$here/RESULTS.md"

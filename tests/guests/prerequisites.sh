@@ -13,9 +13,10 @@ demo=(mmdebstrap uidmap qemu-utils qemu-system-x86 ovmf e2fsprogs dosfstools mto
 # What the tests ask for a second opinion.
 test=("${demo[@]}" mailcap shellcheck dpkg-dev gpg gpg-agent gpgv fuse3 gdisk python3 rpm db-util pacman-package-manager xfsprogs
   btrfs-progs lvm2 thin-provisioning-tools mdadm cryptsetup-bin user-mode-linux kmod python3-hivex python3-pip
-  ntfs-3g wimtools exfatprogs exfat-fuse squashfs-tools genisoimage xorriso erofs-utils)
+  ntfs-3g wimtools exfatprogs exfat-fuse squashfs-tools genisoimage xorriso erofs-utils
+  lzop bzip2 gzip linux-image-cloud-amd64)
 # What the benchmarks measure against and with.
-bench=("${test[@]}" hyperfine python3-venv guestfs-tools linux-image-cloud-amd64)
+bench=("${test[@]}" hyperfine python3-venv guestfs-tools)
 
 usage() {
   printf 'usage: %s [demo] [test] [bench]\n' "${0##*/}" >&2

@@ -1,6 +1,8 @@
 //! The kernels of a guest, and which of them its boot menu starts when nobody chooses.
 
 mod grub;
+mod image;
+pub(crate) mod memory;
 mod menus;
 
 use std::collections::BTreeSet;
@@ -10,6 +12,7 @@ use dormouse_filesystem::{Follow, Guest};
 use serde::{Deserialize, Serialize};
 
 use crate::rpm;
+pub use image::build_on_disk;
 
 /// Kernels counted; a `/boot` with more is not one.
 const MAX_KERNELS: usize = 1000;

@@ -15,6 +15,9 @@
 //! What a product writes beside its disks to say which of them make up a machine, what its snapshots are and what was saved
 //! of it running is read by [`describe`]: by content, in place, and no further than the gate allows.
 //!
+//! What a hypervisor saved of a running machine is recognised by its first bytes ([`recognise_state`]), and the guest's
+//! memory in it is handed over piece by piece ([`SavedMemory`]).
+//!
 //! Limits: chains of at most [`MAX_CHAIN`] files, disks in at most [`MAX_PARTS`] extents; an L1 table of at most 32 MiB
 //! and a snapshot table of at most 16 MiB per qcow2 file; a VHDX log of at most 16 MiB; beside an open point's L1 table,
 //! at most 8 MiB of cached tables and decoded clusters for each file of the chain.
@@ -61,6 +64,7 @@ mod qcow2;
 mod qed;
 mod raw;
 mod recognised;
+mod saved_state;
 mod sectors;
 mod vdi;
 mod vhd;
@@ -81,4 +85,8 @@ pub use lock::{Owner, ReadLock};
 pub use open::{
     MAX_CHAIN, MAX_NEIGHBOURS, MAX_PARTS, Member, OpenFile, OpenOptions, Opener, extents_named,
     open, open_member,
+};
+pub use saved_state::{
+    MAX_BLOCKS, MAX_RAM, MAX_RATIO, MAX_ROUNDS, Piece, RamBlock, RamRead, STATE_FORMATS,
+    SavedMemory, StateEvidence, StateFormat, StateMeaning, recognise_state,
 };

@@ -24,7 +24,6 @@ pub mod fat;
 mod guest;
 pub mod iso9660;
 mod lz4;
-mod lzo;
 mod memory;
 mod names;
 pub mod ntfs;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dormouse_block::{Error, Result, Source, le_u32};
 use serde::{Deserialize, Serialize};
 
-use crate::signatures::{SIGNATURES, Usage};
+use crate::signatures::{SIGNATURES, Usage, sleeper};
 
 /// What the signatures of a volume say. The kinds are blkid's names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,6 +39,18 @@ pub fn identify(source: &dyn Source) -> Result<Option<Identified>> {
         }));
     }
     peek.failure.map_or(Ok(None), Err)
+}
+
+/// Where in swap space the signature of a suspended system stands, and what it is, in letters; `None` when there is none.
+///
+/// # Errors
+/// As [`Source::read_exact_at`], when nothing was found and something could not be read.
+pub fn hibernation_signature(source: &dyn Source) -> Result<Option<(u64, String)>> {
+    let mut peek = Peek::new(source);
+    match sleeper(&mut peek) {
+        Some((at, magic)) => Ok(Some((at, magic.escape_ascii().to_string()))),
+        None => peek.failure.map_or(Ok(None), Err),
+    }
 }
 
 /// Whether the filesystem's own mark says that it was not unmounted.

@@ -46,7 +46,7 @@ mod signatures;
 mod system;
 
 pub use dormouse_encryption::Keys;
-pub use identify::{Identified, identify};
+pub use identify::{Identified, hibernation_signature, identify};
 pub use map::{DiskInput, Note, Volume, VolumeInfo, VolumeMap, volumes, volumes_with_keys};
 pub use partition::PartitionInfo;
 pub use placement::{DiskRange, Placement};

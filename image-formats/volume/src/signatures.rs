@@ -39,6 +39,24 @@ fn at_page_end(peek: &mut Peek<'_>, magics: &[&[u8]]) -> bool {
         .any(|end| magics.iter().any(|magic| peek.is(*end, magic)))
 }
 
+/// What stands in swap space that holds a suspended system: of the kernel, of uswsusp, and of a version not yet used.
+const SLEEPERS: [&[u8]; 5] = [
+    b"S1SUSPEND",
+    b"S2SUSPEND",
+    b"ULSUSPEND",
+    b"LINHIB0001",
+    TUXONICE,
+];
+
+/// Where the signature of a suspended system stands in swap space, and which it is.
+pub(crate) fn sleeper(peek: &mut Peek<'_>) -> Option<(u64, &'static [u8])> {
+    PAGE_ENDS.iter().find_map(|end| {
+        let mut magics = SLEEPERS.iter();
+        let magic = magics.find(|magic| peek.is(*end, magic))?;
+        Some((*end, *magic))
+    })
+}
+
 /// Every signature, in the order of asking.
 pub(crate) static SIGNATURES: &[Signature] = signatures! {
     // RAID metadata in front: 1.1 at byte 0, 1.2 at byte 4096.
@@ -58,7 +76,7 @@ pub(crate) static SIGNATURES: &[Signature] = signatures! {
     "ceph_bluestore" Layer |p| p.is(0, b"bluestore block device");
     "VMFS_volume_member" Layer |p| p.is(0x10_0000, b"\x0d\xd0\x01\xc0");
     "ubi" Layer |p| p.is(0, b"UBI#");
-    "swsuspend" Hibernation |p| at_page_end(p, &[b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001", TUXONICE]) || p.is(0, TUXONICE);
+    "swsuspend" Hibernation |p| sleeper(p).is_some() || p.is(0, TUXONICE);
     "swap" Other |p| at_page_end(p, &[b"SWAP-SPACE", b"SWAPSPACE2"]);
     "xfs" Files |p| p.is(0, b"XFSB");
     "xfs_external_log" Other |p| xfs_log(p);

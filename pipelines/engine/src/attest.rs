@@ -95,6 +95,8 @@ pub(crate) fn attest(
         "machine": machine.name,
         "point": point,
         "power": result.inspection.as_ref().map(|inspection| &inspection.power),
+        "power-evidence": result.inspection.as_ref().map(|inspection| &inspection.evidence),
+        "memory": result.inspection.as_ref().map(|inspection| &inspection.memory),
         "verdict": result.verdict().as_str(),
         "complete": result.complete(),
         "baseline": { "name": standard.baseline.name, "digest": standard.baseline.digest() },

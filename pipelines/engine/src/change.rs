@@ -9,7 +9,7 @@ use dormouse_block::{Digest, Error, Meter, Result};
 use dormouse_disk::{ACTIVE, LibraryGate, PointKind};
 use dormouse_packages::dpkg::Database;
 use dormouse_policy::{Assessment, Rule, Verdict};
-use dormouse_remedy::{CatchUp, Only, Question, Wake};
+use dormouse_remedy::{CatchUp, Only, Question, Wake, WokenKernel};
 use dormouse_remedy::{Injection, Plan, Verification};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -230,7 +230,11 @@ impl Planner<'_> {
                 why: "not read whole, so nothing is changed or planned".to_owned(),
             });
         }
-        if wanted.is_empty() && self.standard.only.is_empty() {
+        let woken = inspection.memory.as_ref();
+        let woken = woken.and_then(|memory| memory.woken.clone());
+        let restart = woken.as_ref().and_then(WokenKernel::restart_reason);
+        let must_restart = restart.is_some();
+        if wanted.is_empty() && self.standard.only.is_empty() && restart.is_none() {
             let broken = assessments
                 .iter()
                 .any(|assessment| assessment.verdict == Verdict::NonCompliant);
@@ -246,9 +250,19 @@ impl Planner<'_> {
         }
         let point = machine.open_point(&inspection.point.id)?;
         let guest = point.only_guest()?;
-        let loaded = Database::read(guest)?.ok_or_else(|| {
-            Error::unsupported("its package database is not dpkg's").located(&inspection.at)
-        })?;
+        let loaded = match (Database::read(guest)?, restart) {
+            (Some(loaded), _) => loaded,
+            // Nothing is to be installed, so no database is needed to say so.
+            (None, Some(restart)) if wanted.is_empty() => {
+                return Ok(Decision::Cannot {
+                    why: format!("{restart}; start it anew once it is woken"),
+                });
+            }
+            (None, _) => {
+                let error = Error::unsupported("its package database is not dpkg's");
+                return Err(error.located(&inspection.at));
+            }
+        };
         let only = if self.standard.only.is_empty() {
             Only::Packages(wanted)
         } else {
@@ -266,7 +280,7 @@ impl Planner<'_> {
             fixes: &fixes,
         };
         let plan = Plan::make(&question, inspection.at.clone(), self.standard.as_of)?;
-        if plan.is_empty() {
+        if plan.is_empty() && !must_restart {
             let first = plan.blocked.first().map(|blocked| blocked.why.join("; "));
             if first.is_none() && !self.standard.only.is_empty() {
                 return Ok(Decision::Nothing {
@@ -296,6 +310,7 @@ impl Planner<'_> {
                         Power::Suspended { memory } => Some(memory),
                         _ => None,
                     },
+                    kernel: woken,
                     guest,
                     database: &loaded,
                     deadline: None,
@@ -588,7 +603,7 @@ pub fn judge_image(
 ) -> Result<Vec<Assessment>> {
     let disk = machine.root_disk(point)?;
     let machine = machine.with_disk(point, &disk, path, options)?;
-    Ok(standard.judge(&machine.open_point(ACTIVE)?.inspect()))
+    Ok(standard.judge(&machine.open_point(ACTIVE)?.inspect()?))
 }
 
 /// Removes what a killed run left half-written.

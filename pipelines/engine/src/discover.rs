@@ -9,10 +9,12 @@ mod claims;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use dormouse_block::{Error, ErrorKind, Gap, Locator, Result};
+use dormouse_block::{Bytes, Error, ErrorKind, Gap, HostFile, Locator, Result, Source};
 use dormouse_disk::{
-    DescriptionKind, FORMATS, FormatName, Gate, LibraryGate, Probe, description_kind, extents_named,
+    DescriptionKind, FORMATS, FormatName, Gate, LibraryGate, Probe, StateMeaning, description_kind,
+    extents_named, recognise_state,
 };
 
 /// Folders below each other that are searched.
@@ -124,6 +126,7 @@ pub fn discover(library: &Path) -> Result<Library> {
                 Ok((path, kind)) if kind.is_file() => match content(&path) {
                     Ok(Content::Image) => files.images.push(path),
                     Ok(Content::Description) => files.descriptions.push(path),
+                    Ok(Content::SavedState) => files.states.push(path),
                     Ok(Content::Unread(what)) => found
                         .gaps
                         .push(unread_description(what, &within(library, &path))),
@@ -138,6 +141,7 @@ pub fn discover(library: &Path) -> Result<Library> {
     files.images = whole_disks(files.images);
     files.images.sort();
     files.descriptions.sort();
+    files.states.sort();
     let machines = claims::machines(&files, &LibraryGate::new([library])?);
     found.machines = name_all(library, machines);
     found.gaps.sort();
@@ -149,12 +153,15 @@ pub fn discover(library: &Path) -> Result<Library> {
 struct Files {
     images: Vec<PathBuf>,
     descriptions: Vec<PathBuf>,
+    /// States saved of machines, which do not say themselves of which.
+    states: Vec<PathBuf>,
 }
 
 /// What a file is.
 enum Content {
     Image,
     Description,
+    SavedState,
     /// A description that is not read.
     Unread(&'static str),
     Other,
@@ -263,6 +270,9 @@ fn content(path: &Path) -> std::io::Result<Content> {
     let mut head = Vec::new();
     let limit = u64::try_from(Probe::HEAD).unwrap_or(u64::MAX);
     fs::File::open(path)?.take(limit).read_to_end(&mut head)?;
+    if is_saved_state(path, &ending, &head) {
+        return Ok(Content::SavedState);
+    }
     match description_kind(&head) {
         Some(DescriptionKind::Read(_)) => return Ok(Content::Description),
         Some(DescriptionKind::NotRead(what)) => return Ok(Content::Unread(what)),
@@ -284,6 +294,22 @@ fn content(path: &Path) -> std::io::Result<Content> {
     } else {
         Content::Other
     })
+}
+
+/// Whether a file is a state that some machine goes on from, and no description of it.
+fn is_saved_state(path: &Path, ending: &str, head: &[u8]) -> bool {
+    if matches!(description_kind(head), Some(DescriptionKind::Read(_))) {
+        return false;
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // Hyper-V's stores begin alike, whether a state is in them or not.
+    let source: Option<Arc<dyn Source>> = if ending == "vmrs" {
+        HostFile::open(path).ok().map(|file| Arc::new(file) as _)
+    } else {
+        Some(Arc::new(Bytes::new(head)))
+    };
+    let known = source.and_then(|source| recognise_state(&source, &name).ok()?);
+    known.is_some_and(|state| state.meaning != StateMeaning::Dump)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@
 //!     keys: Keys::default(),
 //! };
 //! let machine = OpenMachine::open("web-01", Path::new("/srv/library/web-01.qcow2"), &options)?;
-//! let inspection = machine.open_point("active")?.inspect();
+//! let inspection = machine.open_point("active")?.inspect()?;
 //! println!("{}: {}", inspection.at, inspection.power.as_str());
 //! # Ok(()) }
 //! ```
@@ -57,7 +57,8 @@ pub use discover::{Found, Library, discover};
 pub use first_boot::{FirstBoot, FirstBootOutcome, FirstBootPlace};
 pub use machine::{
     DescriptionFact, DiskFact, FileFact, Inspection, Machine, MachineFile, MachineOptions,
-    OpenMachine, OpenPoint, Power, SystemFact, VolumeFact, within,
+    MemoryBlock, MemoryFact, OpenMachine, OpenPoint, Power, PowerEvidence, PowerSign, SystemFact,
+    VolumeFact, within,
 };
 pub use observer::{Observer, Silent, StageName};
 pub use output_format::OutputFormat;

@@ -1,25 +1,37 @@
 //! A machine opened: its images, its restore points, and what stands on their disks.
 
+mod evidence;
 mod layout;
+mod memory;
+mod swap_files;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dormouse_block::{Error, ErrorKind, Gap, HostFile, Locator, Meter, Result, Source};
-use dormouse_disk::{Bitmap, FormatName, Gate, ManifestEntry, PointInfo, PointKind, find_point};
+use dormouse_disk::{
+    Bitmap, FormatName, Gate, ManifestEntry, PointInfo, PointKind, SavedMemory, find_point,
+};
 use dormouse_filesystem::{
     FilesystemInfo, Guest, Left, OpenVolume, Snapshot, Subvolume, Tree, assemble, open_all,
 };
 use dormouse_packages::{Inventory, Selection};
-use dormouse_volume::{DiskInput, Keys, Note, Volume, VolumeInfo, volumes_with_keys};
+use dormouse_remedy::WokenKernel;
+use dormouse_volume::{
+    DiskInput, Keys, Note, Volume, VolumeInfo, hibernation_signature, volumes_with_keys,
+};
 use serde::{Deserialize, Serialize};
 
+pub use evidence::{PowerEvidence, PowerSign};
 pub use layout::MachineFile;
 pub(crate) use layout::PointDisk;
+pub use memory::{MemoryBlock, MemoryFact};
 
 use crate::Found;
 use crate::first_boot::{self, FirstBoot};
 use layout::{Layout, PointLayout};
+use memory::{PointMemory, unknown_state};
+use swap_files::SwapFiles;
 
 /// How a machine is opened.
 #[derive(Clone)]
@@ -137,9 +149,9 @@ pub enum Power {
         /// Bytes of saved memory and devices; 0 where the image says no more than that there are some.
         memory: u64,
     },
-    /// Hibernated: its memory lies in a swap volume, or in a file of Windows's.
+    /// Hibernated: its memory lies in swap space, or in a file of Windows's.
     Hibernated {
-        /// The volume.
+        /// The volume, or the file of one.
         volume: String,
     },
     /// A program has the image open for writing: the machine is awake.
@@ -216,7 +228,7 @@ pub struct SystemFact {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Inspection {
-    /// `dormouse/inspection/v2`.
+    /// `dormouse/inspection/v3`.
     pub schema: String,
     /// Which machine and restore point.
     pub at: Locator,
@@ -224,6 +236,12 @@ pub struct Inspection {
     pub point: PointInfo,
     /// What it would wake from.
     pub power: Power,
+    /// By what that is known; nothing speaks for a machine that is cold but that none of it was found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<PowerEvidence>,
+    /// What its saved memory says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryFact>,
     /// The volumes of its disks.
     pub volumes: Vec<VolumeFact>,
     /// The operating systems on them.
@@ -236,7 +254,7 @@ pub struct Inspection {
 
 impl Inspection {
     /// The schema that this version writes and reads.
-    pub const SCHEMA: &'static str = "dormouse/inspection/v2";
+    pub const SCHEMA: &'static str = "dormouse/inspection/v3";
 
     /// Whether nothing that may hold packages was left unread.
     #[must_use]
@@ -267,6 +285,12 @@ pub struct OpenPoint {
     pub info: PointInfo,
     /// What it would wake from.
     pub power: Power,
+    /// By what that is known.
+    pub evidence: Vec<PowerEvidence>,
+    /// Heads of swap files in which a system sleeps.
+    pub swap_files: Vec<Arc<dyn Source>>,
+    /// The memory saved with it.
+    saved: Option<PointMemory>,
     /// Its whole disks by their names, those that could be opened.
     pub disks: Vec<(String, Arc<dyn Source>)>,
     /// Its volumes, with the trees of those that could be opened.
@@ -411,10 +435,10 @@ impl OpenMachine {
                 return Ok(Some(memory));
             }
         }
-        let Some(path) = point.saved_files.first() else {
+        let Some(file) = point.saved_files.first() else {
             return Ok(None);
         };
-        Ok(Some(Arc::new(HostFile::open(path)?)))
+        Ok(Some(Arc::new(HostFile::open(&file.path)?)))
     }
 
     /// The disk on which the root of the one operating system at a point lies: the one that patches change.
@@ -474,6 +498,8 @@ impl OpenMachine {
             format: open()
                 .map(|(image, _)| image.format().to_string())
                 .next()
+                // All there is of it may be a saved state.
+                .or_else(|| self.files().first().map(|file| file.format.clone()))
                 .unwrap_or_default(),
             virtual_size: open()
                 .map(|(image, _)| image.virtual_size())
@@ -613,6 +639,33 @@ impl OpenMachine {
         }
         let systems = assemble(&opened)?;
         gaps.extend(systems.gaps);
+        let Saved {
+            evidence: mut signs,
+            memory,
+            gaps: unknown,
+        } = saved(point)?;
+        gaps.extend(unknown);
+        let mut swap_files = Vec::new();
+        for guest in &systems.guests {
+            let volumes = listed.iter().map(|(volume, _)| volume);
+            let found = SwapFiles::of(guest, volumes)?;
+            if let Some(sign) = found.evidence.first() {
+                asleep.get_or_insert_with(|| sign.place.clone());
+            }
+            signs.extend(found.evidence);
+            gaps.extend(found.gaps);
+            swap_files.extend(found.heads);
+        }
+        signs.extend(on_volumes(&listed, &opened)?);
+        if point.disks.is_empty() {
+            gaps.push(Gap {
+                at: Locator::default(),
+                kind: ErrorKind::Unsupported,
+                why: "the state names no disk, so of its machine nothing but its memory is seen"
+                    .to_owned(),
+                may_hide_packages: true,
+            });
+        }
         let power = match (power(point, &listed)?, asleep) {
             (Power::Cold | Power::Crashed { .. }, Some(volume)) => Power::Hibernated { volume },
             (Power::Cold, None) if !in_use.is_empty() => Power::Crashed { volumes: in_use },
@@ -622,6 +675,17 @@ impl OpenMachine {
             }
             (power, _) => power,
         };
+        if matches!(power, Power::Running { .. }) {
+            for (image, _) in point.disks.iter().filter_map(|disk| disk.image().ok()) {
+                if let Some(owner) = image.chain().owner()? {
+                    let place = evidence::name_of(&owner.path);
+                    let says = owner.to_string();
+                    signs.push(PowerEvidence::told(PowerSign::Running, place, says));
+                }
+            }
+        }
+        signs.sort();
+        signs.dedup();
         if systems.guests.is_empty() {
             gaps.push(Gap {
                 at: Locator::default(),
@@ -639,6 +703,9 @@ impl OpenMachine {
             at: at.clone(),
             info,
             power,
+            evidence: signs,
+            swap_files,
+            saved: memory,
             disks,
             volumes: listed,
             guests: systems.guests,
@@ -648,6 +715,149 @@ impl OpenMachine {
             manifest,
         })
     }
+}
+
+/// What was saved of the running machine with a point.
+#[derive(Default)]
+struct Saved {
+    evidence: Vec<PowerEvidence>,
+    /// The memory: of several states, the first that is one.
+    memory: Option<PointMemory>,
+    gaps: Vec<Gap>,
+}
+
+impl Saved {
+    fn add(&mut self, place: String, state: Arc<SavedMemory>) {
+        self.evidence
+            .push(PowerEvidence::of_state(place.clone(), &state.evidence));
+        self.memory.get_or_insert(PointMemory { place, state });
+    }
+
+    /// Something that somebody calls a saved state, and that is none that is known.
+    fn unknown(&mut self, place: String, error: Option<&Error>) {
+        self.gaps.push(unknown_state(&place, error));
+        self.evidence.push(PowerEvidence::told(
+            PowerSign::Suspended,
+            place,
+            "it is named as the machine's saved state",
+        ));
+    }
+}
+
+/// What was saved with a point: in its images, in files of their own, and what is only said.
+fn saved(point: &PointLayout) -> Result<Saved> {
+    let mut saved = Saved::default();
+    for disk in &point.disks {
+        let Ok((image, inside)) = disk.image() else {
+            continue;
+        };
+        let file = image.files().first();
+        let file = file.map(|file| evidence::name_of(&file.path));
+        let file = file.unwrap_or_else(|| disk.name.clone());
+        match image.memory(inside) {
+            Ok(None) => {}
+            Ok(Some(memory)) => {
+                let place = format!("snapshot {inside} in {file}");
+                match SavedMemory::of(memory, "") {
+                    Ok(Some(state)) => saved.add(place, Arc::new(state)),
+                    Ok(None) => saved.unknown(place, None),
+                    Err(error) if stops(&error) => return Err(error),
+                    Err(error) => saved.unknown(place, Some(&error)),
+                }
+            }
+            Err(error) if stops(&error) => return Err(error),
+            Err(error) => saved.unknown(file.clone(), Some(&error)),
+        }
+        if point.info.kind == PointKind::Active && image.state().suspended {
+            let says = format!("the head of the {} says so", image.format());
+            saved
+                .evidence
+                .push(PowerEvidence::told(PowerSign::Suspended, file, says));
+        }
+    }
+    for file in &point.saved_files {
+        let place = evidence::name_of(&file.path);
+        match &file.state {
+            Ok(Some(state)) => saved.add(place, state.clone()),
+            Ok(None) => saved.unknown(place, None),
+            Err(error) => saved.unknown(place, Some(error)),
+        }
+    }
+    if point.saved_files.is_empty() {
+        for what in &point.saved_states {
+            saved.evidence.push(PowerEvidence::told(
+                PowerSign::Suspended,
+                "its description",
+                what.clone(),
+            ));
+        }
+    }
+    Ok(saved)
+}
+
+/// What the volumes themselves say: systems that sleep on them, and filesystems that were in use.
+fn on_volumes(
+    listed: &[(Volume, Option<FilesystemInfo>)],
+    opened: &[OpenVolume],
+) -> Result<Vec<PowerEvidence>> {
+    let mut signs = Vec::new();
+    for (volume, filesystem) in listed {
+        let name = &volume.info.name;
+        let content = volume.info.content.as_ref();
+        if content.is_some_and(|content| content.hibernated) {
+            signs.push(match hibernation_signature(&*volume.source)? {
+                Some(magic) => PowerEvidence::magic(
+                    PowerSign::Hibernated,
+                    name.clone(),
+                    magic,
+                    "Linux swap space",
+                ),
+                None => PowerEvidence::told(
+                    PowerSign::Hibernated,
+                    name.clone(),
+                    "a system sleeps in this swap space",
+                ),
+            });
+        }
+        if filesystem
+            .as_ref()
+            .is_some_and(|info| info.journal_replayed)
+        {
+            signs.push(PowerEvidence::told(
+                PowerSign::Crashed,
+                name.clone(),
+                "its journal was left with work, which is replayed in memory",
+            ));
+        }
+    }
+    for volume in opened {
+        match volume.tree.left() {
+            Left::Clean => {}
+            Left::Unclean(why) => {
+                signs.push(PowerEvidence::told(
+                    PowerSign::Crashed,
+                    volume.name.clone(),
+                    why,
+                ));
+            }
+            Left::Hibernated(why) => {
+                let magic = ["hibr", "rstr"]
+                    .into_iter()
+                    .find(|magic| why.ends_with(&format!("({magic})")));
+                let mut sign = PowerEvidence::told(
+                    PowerSign::Hibernated,
+                    format!("{}:/hiberfil.sys", volume.name),
+                    why,
+                );
+                sign.format = Some("Windows hibernation file".to_owned());
+                sign.magic = magic.map(str::to_owned);
+                sign.offset = magic.map(|_| 0);
+                sign.verified = false;
+                signs.push(sign);
+            }
+        }
+    }
+    Ok(signs)
 }
 
 /// The disks that could be opened, by name, and what is said of the others.
@@ -742,9 +952,10 @@ fn power(point: &PointLayout, volumes: &[(Volume, Option<FilesystemInfo>)]) -> R
         })
         .map(|(volume, _)| volume.info.name.clone())
         .collect();
-    Ok(if dirty.is_empty() {
+    Ok(if dirty.is_empty() && !point.disks.is_empty() {
         Power::Cold
     } else {
+        // Of a dump without a disk no more is known than that it did not shut down.
         Power::Crashed { volumes: dirty }
     })
 }
@@ -796,13 +1007,37 @@ fn tree_of(
 }
 
 impl OpenPoint {
-    /// Reads the packages of every operating system of the point, and says all that was seen.
-    #[must_use]
-    pub fn inspect(&self) -> Inspection {
-        self.inspect_of(&Selection::default())
+    /// Reads the packages of every operating system of the point and the memory saved with it, and says all that was
+    /// seen.
+    ///
+    /// # Errors
+    /// `Io` and `Cancelled` while the memory is read; all else is a gap.
+    pub fn inspect(&self) -> Result<Inspection> {
+        let mut inspection = self.inspect_of(&Selection::default());
+        if let Some(memory) = &self.saved {
+            let (mut fact, gaps) = memory.read(&self.at)?;
+            inspection.gaps.extend(gaps);
+            if let (Some(kernel), [guest], [system]) = (
+                &fact.kernel,
+                self.guests.as_slice(),
+                inspection.systems.as_slice(),
+            ) {
+                match WokenKernel::compare(kernel, &system.inventory, guest) {
+                    Ok(woken) => fact.woken = woken,
+                    Err(error) if stops(&error) => return Err(error),
+                    Err(error) => inspection.gaps.push(Gap {
+                        may_hide_packages: false,
+                        ..Gap::from_error(&error, &self.at)
+                    }),
+                }
+            }
+            inspection.gaps.sort();
+            inspection.memory = Some(fact);
+        }
+        Ok(inspection)
     }
 
-    /// As [`OpenPoint::inspect`], looking for the chosen families of packages alone.
+    /// As [`OpenPoint::inspect`], looking for the chosen families of packages alone, and at no memory.
     #[must_use]
     pub fn inspect_of(&self, selection: &Selection) -> Inspection {
         let systems = self
@@ -836,6 +1071,8 @@ impl OpenPoint {
             at: self.at.clone(),
             point: self.info.clone(),
             power: self.power.clone(),
+            evidence: self.evidence.clone(),
+            memory: None,
             volumes: self
                 .volumes
                 .iter()

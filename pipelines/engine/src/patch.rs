@@ -82,7 +82,7 @@ impl Bench {
             ));
         }
         let disk = root_disk(point)?;
-        let (cold, others) = prove_all(machine, &point.info.id, &disk)?;
+        let (cold, others) = prove_all(machine, point, &disk)?;
         let format = machine.format(&point.info.id, &disk)?;
         let overlay = Overlay::create(
             cold,
@@ -219,7 +219,12 @@ impl Bench {
 }
 
 /// Proves every disk of the machine cold, and gives the proof of the one called `disk` and those of the others.
-fn prove_all(machine: &OpenMachine, point: &str, disk: &str) -> Result<(ColdDisk, Vec<ColdDisk>)> {
+fn prove_all(
+    machine: &OpenMachine,
+    opened_point: &OpenPoint,
+    disk: &str,
+) -> Result<(ColdDisk, Vec<ColdDisk>)> {
+    let point = opened_point.info.id.as_str();
     let disks = machine.point_disks(point)?;
     let opened = machine.disks(point)?;
     let mut wanted = None;
@@ -230,7 +235,7 @@ fn prove_all(machine: &OpenMachine, point: &str, disk: &str) -> Result<(ColdDisk
         let evidence = Evidence {
             saved_states: machine.saved_states(point)?.to_vec(),
             other_disks: other.map(|(_, source)| source.clone()).collect(),
-            swap_files: Vec::new(),
+            swap_files: opened_point.swap_files.clone(),
         };
         let cold = ColdDisk::prove(&**image, inside, &evidence)?;
         if one.name == disk {

@@ -405,7 +405,7 @@ impl Run<'_> {
                 let input = (Inspection::SCHEMA, &point.files, limits, keys);
                 let inspect = || {
                     let machine = self.open(self.found(point)?)?;
-                    Ok(machine.open_point(&point.info.id)?.inspect())
+                    machine.open_point(&point.info.id)?.inspect()
                 };
                 self.work
                     .once(StageName::Inspect, &point.at, &input, inspect)

@@ -19,7 +19,9 @@ mod plan;
 mod resolve;
 mod verify;
 
-pub use catch_up::{CatchUp, CatchUpStep, Check, Wake, bundle_file};
+pub use catch_up::{
+    CatchUp, CatchUpStep, Check, DiskKernel, KernelRelation, Wake, WokenKernel, bundle_file,
+};
 pub use inject::{Injected, Materials, WHOLE_PACKAGE, draft_injection};
 pub use injection::{ExpectedPackage, InjectedPackage, Injection, PathChange};
 pub use plan::{Blocked, Decision, FirstBootStep, Hindrance, Plan, PlannedPackage};

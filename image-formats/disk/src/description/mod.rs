@@ -9,6 +9,7 @@
 //! 4096 snapshots, 64 of them deep; 4096 members of an archive.
 
 mod bus;
+mod cloud_hypervisor;
 mod libvirt;
 mod manifest;
 mod ova;
@@ -51,6 +52,7 @@ static KINDS: &[&dyn Kind] = &[
     &ovf::Ovf,
     &vmware::Vmware,
     &proxmox::Proxmox,
+    &cloud_hypervisor::CloudHypervisor,
 ];
 
 /// Descriptions that are known by their first bytes and not read: what they are, and why they matter.
@@ -136,7 +138,8 @@ fn text_of(source: &dyn Source) -> Result<String> {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct MachineDescription {
-    /// Who wrote it: `libvirt`, `libvirt-save`, `vmware`, `virtualbox`, `ovf`, `ova`, `proxmox`.
+    /// Who wrote it: `libvirt`, `libvirt-save`, `vmware`, `virtualbox`, `ovf`, `ova`, `proxmox`,
+    /// `cloud-hypervisor`.
     pub kind: String,
     /// What people call the machine; control characters are spelled out.
     pub name: String,

@@ -5,7 +5,6 @@ use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 use zstd::zstd_safe::DParameter;
 
 use super::index;
-use crate::lzo;
 
 /// Bytes of a compressed extent, decompressed and on disk (kernel: `BTRFS_MAX_UNCOMPRESSED`).
 pub(super) const MAX_UNPACKED: u64 = 128 << 10;
@@ -118,7 +117,7 @@ fn unpack_lzo(packed: &[u8], out: &mut [u8], sector: usize) -> Result<()> {
         let segment = packed.get(at..end).ok_or_else(early)?;
         let room = done.saturating_add(sector).min(out.len());
         let to = out.get_mut(done..room).unwrap_or_default();
-        lzo::decompress(segment, to)?;
+        dormouse_block::lzo_decompress(segment, to)?;
         done = room;
         at = end;
     }

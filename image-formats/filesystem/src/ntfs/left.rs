@@ -95,10 +95,10 @@ fn page(log: &[u8], at: usize) -> Option<Page> {
 pub(super) fn hibernated(head: &[u8]) -> Option<Left> {
     let what = match head.get(..4)? {
         b"hibr" | b"HIBR" => {
-            "Windows is hibernated, or was shut down with fast startup: hiberfil.sys holds its memory"
+            "Windows is hibernated, or was shut down with fast startup: hiberfil.sys holds its memory (hibr)"
         }
         b"RSTR" | b"rstr" => {
-            "Windows was being read back from hiberfil.sys, which still holds its memory"
+            "Windows was being read back from hiberfil.sys, which still holds its memory (rstr)"
         }
         _ => return None,
     };

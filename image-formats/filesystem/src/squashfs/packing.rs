@@ -6,7 +6,7 @@ use dormouse_block::{Error, Result};
 use liblzma::read::XzDecoder;
 use liblzma::stream::Stream;
 
-use crate::{lz4, lzo};
+use crate::lz4;
 
 /// Bytes that unpacking a block of xz or lzma may take: no dictionary needs to be larger than the largest block of 1 MiB.
 const MAX_MEMORY: u64 = 16 << 20;
@@ -86,7 +86,7 @@ impl Packing {
                 let mut out = vec![0; most];
                 let len = match self {
                     Self::Lz4 => lz4::unpack(packed, &mut out)?,
-                    _ => lzo::decompress(packed, &mut out)?,
+                    _ => dormouse_block::lzo_decompress(packed, &mut out)?,
                 };
                 out.truncate(len);
                 Ok(out)

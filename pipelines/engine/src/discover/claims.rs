@@ -80,6 +80,7 @@ pub(super) fn machines(files: &Files, gate: &LibraryGate) -> Vec<Found> {
         };
         described.push((found, BTreeSet::from([real])));
     }
+    lone_states(&files.states, &claims, &mut described, &mut machines, gate);
     // A saved state belongs to whatever has the disks that it names; one whose disks nobody has is all there is of its
     // machine.
     for state in &saved {
@@ -99,6 +100,40 @@ pub(super) fn machines(files: &Files, gate: &LibraryGate) -> Vec<Found> {
     }
     machines.extend(described.into_iter().map(|(found, _)| found));
     machines
+}
+
+/// States that do not say whose they are. Those that a description names are its own; one that is called as an image is
+/// taken for its machine's, since a disk must not be changed below it; the others are all there is of their machines.
+fn lone_states(
+    states: &[PathBuf],
+    claims: &[Claim<'_>],
+    described: &mut [(Found, BTreeSet<PathBuf>)],
+    machines: &mut Vec<Found>,
+    gate: &LibraryGate,
+) {
+    let named: BTreeSet<PathBuf> = claims
+        .iter()
+        .flat_map(|claim| {
+            let snapshots = claim.machine.snapshots.iter();
+            let states = snapshots.flat_map(|snapshot| &snapshot.saved_states);
+            let states = states.chain(&claim.machine.saved_states);
+            states.filter_map(|state| locate(claim.path, &state.names, Role::SavedState, gate).ok())
+        })
+        .map(|path| real(&path))
+        .collect();
+    for state in states.iter().filter(|state| !named.contains(&real(state))) {
+        let stem = state.with_extension("");
+        let mut known = described.iter_mut().filter(|(found, _)| {
+            found.path.with_extension("") == stem && super::ending_of(state) != "vmsn"
+        });
+        match known.next() {
+            Some((found, _)) => found.saved_states.push(state.clone()),
+            None => machines.push(Found {
+                path: state.clone(),
+                ..Found::default()
+            }),
+        }
+    }
 }
 
 fn claim<'a>(path: &'a PathBuf, machine: MachineDescription, gate: &LibraryGate) -> Claim<'a> {
@@ -140,13 +175,21 @@ pub(super) fn saved_beside(path: &Path, gate: &dyn Gate) -> Vec<PathBuf> {
     let image = real(path);
     let mut states: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| super::ending_of(path) == "save" && path.is_file())
-        .take(MAX_BESIDE)
+        .filter(|state| state.is_file() && *state != path)
         .filter(|state| {
-            let machine = describe(state, gate).ok().flatten();
-            machine.is_some_and(|machine| {
+            super::ending_of(state) == "save" || state.with_extension("") == path.with_extension("")
+        })
+        .take(MAX_BESIDE)
+        .filter(|state| match describe(state, gate) {
+            Ok(Some(machine)) => {
                 machine.kind == SAVED && found(state, &machine.disks, gate).contains(&image)
-            })
+            }
+            // Called as the image, and a state that does not say whose it is.
+            Ok(None) => {
+                state.with_extension("") == path.with_extension("")
+                    && matches!(super::content(state), Ok(super::Content::SavedState))
+            }
+            Err(_) => false,
         })
         .collect();
     states.sort();

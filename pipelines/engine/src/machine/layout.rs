@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dormouse_block::{Error, ErrorKind, HostFile, Identity, Metered, Result, Source, window};
 use dormouse_disk::{
     ACTIVE, DescribedDisk, DiskPlace, FormatName, Image, MachineDescription, ManifestEntry, Member,
-    OpenOptions, PointInfo, PointKind, Role, SavedState, locate,
+    OpenOptions, PointInfo, PointKind, Role, SavedMemory, SavedState, StateMeaning, locate,
 };
 
 use crate::{Found, MachineOptions};
@@ -39,7 +39,14 @@ pub(crate) struct PointLayout {
     /// States saved of the running machine, in words.
     pub(crate) saved_states: Vec<String>,
     /// The files that hold them, where there are any.
-    pub(crate) saved_files: Vec<PathBuf>,
+    pub(crate) saved_files: Vec<SavedFile>,
+}
+
+/// A file that holds a saved state.
+pub(crate) struct SavedFile {
+    pub(crate) path: PathBuf,
+    /// What it was recognised as, if it was; an error when that could not be told.
+    pub(crate) state: Result<Option<Arc<SavedMemory>>>,
 }
 
 /// A disk at a restore point.
@@ -137,7 +144,7 @@ impl Layout {
         };
         match description {
             Some(description) => opening.described(&found.path, description)?,
-            None => opening.bare(&found.path)?,
+            None => opening.bare(found)?,
         }
         opening.layers(&found.layers)?;
         for state in &found.saved_states {
@@ -267,9 +274,65 @@ impl Opening<'_> {
         Ok(len)
     }
 
-    fn bare(&mut self, path: &Path) -> Result<()> {
-        let image = self.image(path, None, self.options.format)?;
+    fn bare(&mut self, found: &Found) -> Result<()> {
+        if self.options.format.is_none()
+            && !found.is_bare
+            && let Ok(Some(state)) = self.state(&found.path)
+        {
+            return self.state_alone(&found.path, state);
+        }
+        let image = self.image(&found.path, None, self.options.format)?;
         self.points_of(&image, None)
+    }
+
+    fn state(&self, path: &Path) -> Result<Option<SavedMemory>> {
+        SavedMemory::open(path, &*self.options.gate, &self.options.meter)
+    }
+
+    /// A saved state that names no disk: all that there is of its machine.
+    fn state_alone(&mut self, path: &Path, state: SavedMemory) -> Result<()> {
+        let len = self.other_file(path, Role::SavedState, &state.evidence.format)?;
+        if let Some(name) = state.companion() {
+            let beside = path.with_file_name(name);
+            self.other_file(&beside, Role::SavedState, "saved memory")?;
+        }
+        let mut info = PointInfo::active(0);
+        if state.evidence.meaning != StateMeaning::Dump {
+            info.memory = Some(len);
+        }
+        self.layout.add(PointLayout {
+            info,
+            disks: Vec::new(),
+            saved_states: vec![state.evidence.format.clone()],
+            saved_files: vec![SavedFile {
+                path: path.to_owned(),
+                state: Ok(Some(Arc::new(state))),
+            }],
+        })
+    }
+
+    /// The file of a saved state, as a file of the machine, and its length.
+    fn saved_file(&mut self, path: &Path) -> Result<(SavedFile, u64)> {
+        let state = match self.state(path) {
+            Err(error) if stops(&error) => return Err(error),
+            state => state,
+        };
+        let format = match &state {
+            Ok(Some(state)) => state.evidence.format.clone(),
+            _ => "saved state".to_owned(),
+        };
+        let len = self.other_file(path, Role::SavedState, &format)?;
+        if let Ok(Some(state)) = &state
+            && let Some(name) = state.companion()
+        {
+            let beside = path.with_file_name(name);
+            self.other_file(&beside, Role::SavedState, "saved memory")?;
+        }
+        let file = SavedFile {
+            path: path.to_owned(),
+            state: state.map(|state| state.map(Arc::new)),
+        };
+        Ok((file, len))
     }
 
     /// The points of an image by itself. Of a layer called `layer`, they are points of the machine by that name.
@@ -368,14 +431,16 @@ impl Opening<'_> {
 
     /// A saved state kept in a file of its own that names the machine's disks.
     fn saved(&mut self, path: &Path) -> Result<()> {
-        let len = self.other_file(path, Role::SavedState, "saved state")?;
+        let (file, len) = self.saved_file(path)?;
         if let Some(active) = self.layout.points.first_mut() {
             active.info.memory.get_or_insert(len);
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            active
-                .saved_states
-                .push(format!("a state saved by libvirt in {name}"));
-            active.saved_files.push(path.to_owned());
+            let what = match &file.state {
+                Ok(Some(state)) => state.evidence.format.clone(),
+                _ => "saved state".to_owned(),
+            };
+            active.saved_states.push(format!("a {what} in {name}"));
+            active.saved_files.push(file);
         }
         Ok(())
     }
@@ -502,8 +567,9 @@ impl Opening<'_> {
             let file = locate(from, &state.names, Role::SavedState, &*self.options.gate).ok();
             let mut len = 0;
             if let Some(path) = file {
-                len = self.other_file(&path, Role::SavedState, "saved state")?;
-                point.saved_files.push(path);
+                let (file, bytes) = self.saved_file(&path)?;
+                len = bytes;
+                point.saved_files.push(file);
             }
             point.info.memory.get_or_insert(len);
             point.saved_states.push(state.what.clone());

@@ -8,12 +8,14 @@
     reason = "tests"
 )]
 
+mod memory;
 mod world;
 
 use std::fs;
 
 use dormouse_block::ErrorKind;
 use dormouse_disk::PointKind;
+use dormouse_engine::PowerSign;
 use world::{OS, STATUS, World, domain, fixtures, ids, run, saved, seen, whole};
 
 /// A root on one disk and the package database on another, called by the kernel's name as fstab has it.
@@ -325,6 +327,49 @@ fn a_real_saved_guest_is_suspended() {
     let len = fs::metadata(world.path("alpine319.save")).unwrap().len();
     assert_eq!(point.info.memory, Some(len));
     assert!(point.power.forbids_editing().is_some());
+    let inspection = point.inspect().unwrap();
+    let signs: Vec<_> = inspection
+        .evidence
+        .iter()
+        .map(|sign| {
+            (
+                sign.shows,
+                sign.place.as_str(),
+                sign.magic.as_deref(),
+                sign.offset,
+            )
+        })
+        .collect();
+    assert_eq!(
+        signs,
+        [
+            (
+                PowerSign::Suspended,
+                "alpine319.save",
+                Some("LibvirtQemudSave"),
+                Some(0)
+            ),
+            // The journal has work that nobody replayed: the guest still runs, in its memory.
+            (PowerSign::Crashed, "disk0/mbr1", None, None),
+        ]
+    );
+    // As the guest itself said before it was saved (transcript.txt).
+    let said = fs::read_to_string(folder.join("transcript.txt")).unwrap();
+    let kernel = inspection.memory.unwrap().kernel.unwrap();
+    let build = kernel.build.unwrap();
+    assert!(said.contains(&format!("Linux (none) {} {build} x86_64", kernel.release)));
+    assert_eq!(
+        kernel.build_id.as_deref(),
+        Some("eb4fbcd037e7253717950bf2b93bd5566f47c56f")
+    );
+    assert_eq!(kernel.why.len(), 3, "{:?}", kernel.why);
+    // What memory was not asked for is said.
+    assert!(
+        inspection
+            .gaps
+            .iter()
+            .any(|gap| gap.why.contains("deleted files") && !gap.may_hide_packages)
+    );
 }
 
 #[test]
@@ -385,7 +430,7 @@ fn an_archive_is_read_in_place_and_held_against_its_manifest() {
     bytes[begin + length - 1] ^= 1;
     fs::write(world.path("web.ova"), bytes).unwrap();
     let machine = world.only();
-    let inspection = machine.open_point("active").unwrap().inspect();
+    let inspection = machine.open_point("active").unwrap().inspect().unwrap();
     assert!(!inspection.complete(), "{:?}", inspection.gaps);
     assert!(
         inspection

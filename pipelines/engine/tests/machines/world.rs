@@ -167,9 +167,42 @@ pub(crate) fn saved(domain: &str) -> Vec<u8> {
     bytes
 }
 
+/// What QEMU saves of a machine: a block of 256 KiB of memory that holds these texts, each at the beginning of a page but for
+/// its first number of bytes.
+pub(crate) fn stream(texts: &[(usize, &str)]) -> Vec<u8> {
+    let mut memory = vec![0; 256 << 10];
+    for (number, (skip, text)) in texts.iter().enumerate() {
+        let at = (number + 1) * 8192 + skip;
+        memory[at..at + text.len()].copy_from_slice(text.as_bytes());
+    }
+    let len = u64::try_from(memory.len()).unwrap();
+    let mut bytes = b"QEVM\0\0\0\x03\x01".to_vec();
+    bytes.extend(2_u32.to_be_bytes());
+    bytes.extend(b"\x03ram");
+    bytes.extend(0_u32.to_be_bytes());
+    bytes.extend(4_u32.to_be_bytes());
+    bytes.extend((len | 4).to_be_bytes());
+    bytes.extend(b"\x06pc.ram");
+    bytes.extend(len.to_be_bytes());
+    bytes.extend(0x10_u64.to_be_bytes());
+    bytes.push(3);
+    bytes.extend(2_u32.to_be_bytes());
+    for (page, place) in memory.chunks(4096).zip((0_u64..).step_by(4096)) {
+        let again = if place == 0 { 0 } else { 0x20 };
+        bytes.extend((place | 8 | again).to_be_bytes());
+        if place == 0 {
+            bytes.extend(b"\x06pc.ram");
+        }
+        bytes.extend(page);
+    }
+    bytes.extend(0x10_u64.to_be_bytes());
+    bytes.push(0);
+    bytes
+}
+
 /// What was read of a point, in short: power, packages, and why what is missing may hide packages.
 pub(crate) fn seen(machine: &OpenMachine, point: &str) -> (String, usize, Vec<String>) {
-    let inspection = machine.open_point(point).unwrap().inspect();
+    let inspection = machine.open_point(point).unwrap().inspect().unwrap();
     let packages = inspection
         .systems
         .iter()

@@ -93,6 +93,7 @@ fi
 # 4. Packages, in their order; dpkg itself goes on where it was interrupted.
 set --
 while read -r _ _ file package version; do
+  [ -n "$package" ] || continue
   if is_current "$package" "$version"; then
     say "$package $version is there"
   else

@@ -3,6 +3,8 @@
 //! A suspended machine's memory holds its disk's state; a change behind its back would corrupt both. So the plan travels
 //! beside it: as a fact, and as a POSIX script that works from a folder of package files without any network.
 
+mod kernel;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -11,6 +13,8 @@ use dormouse_filesystem::Guest;
 use dormouse_packages::dpkg::{Database, RelationField};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use kernel::{DiskKernel, KernelRelation, WokenKernel};
 
 use crate::dpkg::fixed;
 use crate::plan::{Blocked, Plan, PlannedPackage};
@@ -38,6 +42,9 @@ pub struct CatchUp {
     pub checks: Vec<Check>,
     /// What was asked for and cannot be had.
     pub blocked: Vec<Blocked>,
+    /// The kernel that it wakes with, beside the one that its disk starts, where its memory says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<WokenKernel>,
     /// By when it is to be done after the machine woke, where policy says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
@@ -111,6 +118,8 @@ pub struct Wake<'a> {
     pub untouchable: Vec<String>,
     /// Bytes of memory saved with the point, where there is any.
     pub saved_memory: Option<u64>,
+    /// The kernel that it wakes with, where its memory says.
+    pub kernel: Option<WokenKernel>,
     /// The guest as it is on disk.
     pub guest: &'a Guest,
     /// Its package database.
@@ -133,7 +142,7 @@ impl CatchUp {
         if let Some(bytes) = wake.saved_memory {
             steps.push(CatchUpStep::PreserveMemory {
                 note: format!(
-                    "keep the {bytes} bytes of saved memory as they are until nobody needs them as evidence; nothing here reads them"
+                    "keep the {bytes} bytes of saved memory as they are until nobody needs them as evidence"
                 ),
             });
         }
@@ -170,18 +179,16 @@ impl CatchUp {
             });
         }
         checks.push(Check::NothingOutstanding);
-        if !plan.is_empty() {
-            if plan.reboot.is_empty() {
-                let units = services(wake)?;
-                if !units.is_empty() {
-                    steps.push(CatchUpStep::RestartServices { units });
-                }
-                steps.push(CatchUpStep::RestoreNetwork);
-            } else {
-                steps.push(CatchUpStep::Reboot {
-                    because: plan.reboot.clone(),
-                });
+        let mut because = plan.reboot.clone();
+        because.extend(wake.kernel.as_ref().and_then(WokenKernel::restart_reason));
+        if !because.is_empty() {
+            steps.push(CatchUpStep::Reboot { because });
+        } else if !plan.is_empty() {
+            let units = services(wake)?;
+            if !units.is_empty() {
+                steps.push(CatchUpStep::RestartServices { units });
             }
+            steps.push(CatchUpStep::RestoreNetwork);
         }
         Ok(Self {
             schema: Self::SCHEMA.to_owned(),
@@ -191,6 +198,7 @@ impl CatchUp {
             steps,
             checks,
             blocked: plan.blocked.clone(),
+            kernel: wake.kernel.clone(),
             deadline: wake.deadline,
             payload_bytes: plan.payload_bytes,
             expected_bytes: plan.expected_bytes,

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use dormouse_block::{Digest, Error, Locator};
 use dormouse_filesystem::Guest;
 use dormouse_overlay::PayloadReader;
+use dormouse_packages::RunningKernel;
 use dormouse_packages::dpkg::Database;
 use dormouse_remedy::deb::Unpacked;
 use dormouse_remedy::{
-    CatchUp, Decision, FirstBootStep, Injected, Injection, Materials, Only, Plan, PlannedPackage,
-    Verification, WHOLE_PACKAGE, Wake, draft_injection, verify,
+    CatchUp, CatchUpStep, Decision, DiskKernel, FirstBootStep, Injected, Injection, KernelRelation,
+    Materials, Only, Plan, PlannedPackage, Verification, WHOLE_PACKAGE, Wake, WokenKernel,
+    draft_injection, verify,
 };
 
 use crate::host::{HostTree, realise};
@@ -373,6 +375,7 @@ fn catch_up(bench: &Bench, plan: &Plan) -> CatchUp {
         plan,
         untouchable: vec!["the point holds saved memory".into()],
         saved_memory: Some(1 << 20),
+        kernel: None,
         guest: &guest,
         database: &database,
         deadline: Some("2026-12-01T00:00:00Z".parse().unwrap()),
@@ -403,6 +406,66 @@ fn shellcheck(path: &Path) {
         "{}",
         String::from_utf8_lossy(&output.stdout)
     );
+}
+
+/// Nothing is to be installed, and still the machine runs what its disk no longer starts.
+#[test]
+fn a_machine_that_wakes_with_an_older_kernel_is_started_anew() {
+    let bench = Bench::new();
+    let guest = Guest::of(HostTree::read(&bench.root()));
+    let database = Database::read(&guest).unwrap().unwrap();
+    let kernel = |relation: KernelRelation| WokenKernel {
+        running: RunningKernel {
+            system: "linux".into(),
+            release: "6.1.0-9-amd64".into(),
+            build: None,
+            build_id: None,
+            why: vec!["its own banner, in one place".into()],
+        },
+        on_disk: DiskKernel {
+            release: "6.1.0-13-amd64".into(),
+            build: None,
+            why: "grub.cfg".into(),
+        },
+        relation,
+    };
+    let made = |relation: KernelRelation| {
+        let wake = Wake {
+            plan: &plan(Vec::new()),
+            untouchable: vec!["the point holds saved memory".into()],
+            saved_memory: Some(1 << 20),
+            kernel: Some(kernel(relation)),
+            guest: &guest,
+            database: &database,
+            deadline: None,
+        };
+        CatchUp::make(&wake).unwrap()
+    };
+    let catch_up = made(KernelRelation::Older);
+    valid("catch-up", &serde_json::to_value(&catch_up).unwrap());
+    let Some(CatchUpStep::Reboot { because }) = catch_up.steps.last() else {
+        panic!("{:?}", catch_up.steps);
+    };
+    assert!(because[0].contains("6.1.0-9-amd64") && because[0].contains("6.1.0-13-amd64"));
+    // The script says so, installs nothing, and needs nothing in its bundle.
+    let script = bench.folder.path().join("catch-up.sh");
+    let text = catch_up.script().unwrap();
+    assert!(text.contains("reboot=yes") && text.contains("6.1.0-13-amd64"));
+    std::fs::write(&script, text).unwrap();
+    shellcheck(&script);
+    let root = bench.copy("woken");
+    let output = run_script(&script, bench.folder.path(), &root);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert!(!errors.contains("installing"), "{errors}");
+    let same = made(KernelRelation::Same);
+    assert!(
+        !same
+            .steps
+            .iter()
+            .any(|step| matches!(step, CatchUpStep::Reboot { .. }))
+    );
+    assert!(same.kernel.is_some());
 }
 
 #[test]
@@ -532,6 +595,7 @@ fn words_that_a_script_cannot_carry_are_refused() {
             plan: &plan,
             untouchable: Vec::new(),
             saved_memory: None,
+            kernel: None,
             guest: &guest,
             database: &database,
             deadline: None,

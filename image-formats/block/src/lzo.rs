@@ -1,9 +1,9 @@
-//! LZO1X, decompressed: what any `lzo1x` compressor writes, as btrfs and squashfs have it.
+//! LZO1X, decompressed: what `lzo1x_1_compress` writes and any LZO1X stream may hold.
 //!
 //! The stream is a run of instructions, as the kernel's `Documentation/staging/lzo.rst` describes them: each copies
 //! bytes from what was written before and then a few from the stream.
 
-use dormouse_block::{Error, Result};
+use crate::{Error, Result};
 
 struct Stream<'a> {
     from: std::slice::Iter<'a, u8>,
@@ -66,8 +66,11 @@ impl Stream<'_> {
     }
 }
 
-/// Decompresses one stream into `out`; returns how many bytes it made.
-pub(crate) fn decompress(packed: &[u8], out: &mut [u8]) -> Result<usize> {
+/// Decompresses one segment of LZO1X into `out`; returns how many bytes it made. btrfs and lzop keep such segments.
+///
+/// # Errors
+/// `Corrupt` when it is broken, or makes more than `out` holds.
+pub fn decompress(packed: &[u8], out: &mut [u8]) -> Result<usize> {
     let mut stream = Stream {
         from: packed.iter(),
         out,
@@ -156,26 +159,23 @@ mod tests {
     }
 
     #[test]
-    fn a_match_from_more_than_32_kib_back() {
-        // 40,000 literals, of which the first begin with "abc", then three bytes from 40,000 back: 32768 of the code's high
-        // bit and 7232 of the distance. btrfs, whose segments are shorter, never gets here.
-        let mut plain = b"abc".to_vec();
-        plain.resize(40_000, b'.');
+    fn a_match_further_away_than_32_kib() {
+        // 40,000 literals "a" but for a "b" at the beginning, then 3 bytes from 32,768 + 7,232 back: where the "b" is.
         let mut packed = vec![0];
-        // 3 + 15 and 156 times 255 and 202.
-        packed.extend(std::iter::repeat_n(0, 156));
+        packed.extend([0; 156]);
         packed.push(202);
-        packed.extend(&plain);
-        let distance = 7232_u16 << 2;
+        packed.push(b'b');
+        packed.extend([b'a'; 39_999]);
+        let distance = 40_000_u16 - 32_768;
         packed.extend([
-            16 + 8 + 1,
-            distance.to_le_bytes()[0],
-            distance.to_le_bytes()[1],
+            16 | 8 | 1,
+            distance.to_le_bytes()[0] << 2,
+            (distance >> 6).to_le_bytes()[0],
         ]);
         packed.extend([17, 0, 0]);
         let mut out = vec![0; 40_003];
         assert_eq!(decompress(&packed, &mut out).unwrap(), 40_003);
-        assert_eq!(&out[40_000..], b"abc");
+        assert_eq!(&out[40_000..], b"baa");
     }
 
     #[test]

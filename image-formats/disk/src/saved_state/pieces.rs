@@ -1,0 +1,192 @@
+//! Memory on its way to whoever reads it: pages that follow each other are handed over together.
+
+use std::collections::BTreeMap;
+
+use dormouse_block::{Error, Result};
+
+use super::{MAX_BLOCKS, MAX_RAM, MAX_ROUNDS};
+
+/// Bytes that are handed over together: enough for searches to run at full speed, and all the memory that is held.
+const STEP: usize = 1 << 20;
+
+/// A piece of guest memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// Bytes.
+    Bytes {
+        /// The block of memory, as its hypervisor calls it: `pc.ram`.
+        block: &'a str,
+        /// Where in the block they are.
+        offset: u64,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// One byte over and over, most often zero.
+    Fill {
+        /// The block.
+        block: &'a str,
+        /// Where in the block it begins.
+        offset: u64,
+        /// How often.
+        len: u64,
+        /// The byte.
+        byte: u8,
+    },
+}
+
+/// A block of guest memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RamBlock {
+    /// As its hypervisor calls it.
+    pub name: String,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// What was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RamRead {
+    /// The blocks, in the order in which the state lists them. Of what no page was kept, all is zero.
+    pub blocks: Vec<RamBlock>,
+    /// Bytes handed over, fills included, those that came again as often as they came.
+    pub bytes: u64,
+}
+
+/// Collects pages into pieces.
+pub(super) struct Pieces<'t, 'f> {
+    take: &'t mut (dyn FnMut(&Piece<'_>) -> Result<()> + 'f),
+    blocks: Vec<RamBlock>,
+    numbers: BTreeMap<String, usize>,
+    total: u64,
+    handed: u64,
+    waiting: Vec<u8>,
+    at: Option<(usize, u64)>,
+}
+
+impl<'t, 'f> Pieces<'t, 'f> {
+    pub(super) fn new(take: &'t mut (dyn FnMut(&Piece<'_>) -> Result<()> + 'f)) -> Self {
+        Self {
+            take,
+            blocks: Vec::new(),
+            numbers: BTreeMap::new(),
+            total: 0,
+            handed: 0,
+            waiting: Vec::new(),
+            at: None,
+        }
+    }
+
+    /// Adds a block of memory and gives its number.
+    pub(super) fn block(&mut self, name: &str, len: u64) -> Result<usize> {
+        if self.blocks.len() >= MAX_BLOCKS {
+            return Err(Error::limit(format!(
+                "the saved memory has more than {MAX_BLOCKS} blocks"
+            )));
+        }
+        self.total = self.total.saturating_add(len);
+        if self.total > MAX_RAM {
+            return Err(Error::limit(format!(
+                "{} bytes of saved memory are more than the {MAX_RAM} allowed",
+                self.total
+            )));
+        }
+        let number = self.blocks.len();
+        if self.numbers.insert(name.to_owned(), number).is_some() {
+            return Err(Error::corrupt(format!(
+                "two blocks of memory are called {}",
+                dormouse_block::escape_terminal(name)
+            )));
+        }
+        self.blocks.push(RamBlock {
+            name: name.to_owned(),
+            len,
+        });
+        Ok(number)
+    }
+
+    pub(super) fn number(&self, name: &str) -> Option<usize> {
+        self.numbers.get(name).copied()
+    }
+
+    fn charge(&mut self, block: usize, offset: u64, len: u64) -> Result<()> {
+        let whole = self.blocks.get(block).map_or(0, |block| block.len);
+        if offset.checked_add(len).is_none_or(|end| end > whole) {
+            return Err(Error::corrupt(
+                "a page lies beyond the end of its block of memory",
+            ));
+        }
+        self.handed = self.handed.saturating_add(len);
+        if self.handed > self.total.saturating_mul(MAX_ROUNDS) {
+            return Err(Error::limit(format!(
+                "the memory was sent more than {MAX_ROUNDS} times"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Where the next `len` bytes of a block are to be put.
+    pub(super) fn room(&mut self, block: usize, offset: u64, len: usize) -> Result<&mut [u8]> {
+        let size = u64::try_from(len).unwrap_or(u64::MAX);
+        self.charge(block, offset, size)?;
+        let follows = self.at.is_some_and(|(before, start)| {
+            let waiting = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
+            before == block && start.saturating_add(waiting) == offset
+        });
+        if !follows || self.waiting.len().saturating_add(len) > STEP {
+            self.flush()?;
+            self.at = Some((block, offset));
+        }
+        let from = self.waiting.len();
+        self.waiting.resize(from.saturating_add(len), 0);
+        self.waiting
+            .get_mut(from..)
+            .ok_or_else(|| Error::corrupt("a page without room"))
+    }
+
+    /// Bytes that are at hand as a whole.
+    pub(super) fn bytes(&mut self, block: usize, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.flush()?;
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.charge(block, offset, size)?;
+        let name = self.blocks.get(block).map_or("", |block| &block.name);
+        (self.take)(&Piece::Bytes {
+            block: name,
+            offset,
+            bytes,
+        })
+    }
+
+    pub(super) fn fill(&mut self, block: usize, offset: u64, len: u64, byte: u8) -> Result<()> {
+        self.flush()?;
+        self.charge(block, offset, len)?;
+        let name = self.blocks.get(block).map_or("", |block| &block.name);
+        (self.take)(&Piece::Fill {
+            block: name,
+            offset,
+            len,
+            byte,
+        })
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let Some((block, offset)) = self.at.take() else {
+            return Ok(());
+        };
+        let name = self.blocks.get(block).map_or("", |block| &block.name);
+        let handed = (self.take)(&Piece::Bytes {
+            block: name,
+            offset,
+            bytes: &self.waiting,
+        });
+        self.waiting.clear();
+        handed
+    }
+
+    pub(super) fn finish(mut self) -> Result<RamRead> {
+        self.flush()?;
+        Ok(RamRead {
+            blocks: self.blocks,
+            bytes: self.handed,
+        })
+    }
+}

@@ -1,0 +1,35 @@
+//! Any bytes as a saved state: recognised, its memory read to its end, and searched for a kernel.
+#![no_main]
+
+use std::sync::Arc;
+
+use dormouse_block::{Bytes, Source};
+use dormouse_disk::{Piece, SavedMemory};
+use dormouse_packages::KernelSearch;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let source: Arc<dyn Source> = Arc::new(Bytes::new(data));
+    let Ok(Some(state)) = SavedMemory::of(source, "state.vmrs") else {
+        return;
+    };
+    let mut search = KernelSearch::default();
+    let read = state.read(&mut |piece| {
+        if let Piece::Bytes {
+            block,
+            offset,
+            bytes,
+        } = piece
+        {
+            search.take(block, *offset, bytes);
+        }
+        Ok(())
+    });
+    let found = search.finish();
+    if read.is_err() {
+        return;
+    }
+    if let Ok(kernel) = found.running {
+        assert!(!kernel.why.is_empty());
+    }
+});
