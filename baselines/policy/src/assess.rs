@@ -324,6 +324,7 @@ impl<'a> Judge<'a> {
                 advisory: fix.advisory.map(Into::into),
                 fixed: fix.fixed.to_string(),
                 urgency: fix.urgency.map(Into::into),
+                ..MendedCve::default()
             })
             .collect()
     }

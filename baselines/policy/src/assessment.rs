@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use dormouse_advisories::Suite;
+use dormouse_advisories::{Severity, Suite};
 use dormouse_block::{Digest, Gap, Locator};
 use dormouse_packages::State;
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -77,6 +78,8 @@ pub enum Rule {
     Unknown,
     /// Unpacking was begun and not finished: its files are of no certain version.
     Broken,
+    /// A vendor's advisory says that the version is affected.
+    Advisory,
 }
 
 /// One package that is not as the baseline wants it.
@@ -115,22 +118,40 @@ pub struct Finding {
 }
 
 /// One CVE that a version mends.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct MendedCve {
-    /// Its name.
+    /// Its name; the advisory's own where that names no CVE.
     pub id: String,
     /// The vendor's advisory, such as `DSA-5000-1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advisory: Option<String>,
-    /// The source version that mends it.
+    /// The version that mends it, of the source package where the vendor speaks of sources.
     pub fixed: String,
     /// How urgent, in the vendor's own word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub urgency: Option<String>,
-    /// It is known to be exploited, by a given catalogue.
+    /// How bad, from the vendor's word, else from its CVSS score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    /// When the vendor first said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Timestamp>,
+    /// It is known to be exploited, by a given catalogue or a given judgement of its exploitation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exploited: bool,
+    /// Since when the catalogue has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exploited_since: Option<Date>,
+    /// Until when the catalogue wants it mended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exploited_due: Option<Date>,
+    /// Whether its exploitation can be automated (SSVC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automatable: Option<bool>,
+    /// Whether its technical impact is total (SSVC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_impact: Option<bool>,
     /// The probability that it is exploited within 30 days, as the given scores write it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epss: Option<String>,

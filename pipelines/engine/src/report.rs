@@ -249,6 +249,7 @@ fn finding_row(finding: &Finding) -> FindingRow {
             Rule::Required => "required",
             Rule::Unknown => "unknown",
             Rule::Broken => "broken",
+            Rule::Advisory => "advisory",
         }
         .to_owned(),
         why: finding.why.clone(),

@@ -117,6 +117,7 @@ fn settle(assessment: &mut Assessment, not_for: Option<&str>) -> Verdict {
             Rule::Required => "missing",
             Rule::Unknown => "of unknown origin",
             Rule::Broken => "broken in the middle of unpacking",
+            Rule::Advisory => "affected by an advisory",
         };
         weigh(
             Verdict::NonCompliant,
