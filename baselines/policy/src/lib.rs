@@ -24,12 +24,12 @@ mod waiver;
 
 pub use assess::{Question, assess};
 pub use assessment::{
-    AcceptedGapName, Assessment, BaselineName, Finding, MendedCve, Outstanding, Rule, Unknown,
-    UnknownPackage, WaiverName,
+    AcceptedGapName, AnswerName, Assessment, BaselineName, Finding, MendedCve, Outstanding, Rule,
+    Unfixed, Unknown, UnknownPackage, WaiverName,
 };
 pub use baseline::{
-    AppliesTo, Baseline, Forbidden, RepositoryTrust, Required, SHIPPED, UnknownPackages, Upgrades,
-    default_baseline,
+    AdvisoryRule, AppliesTo, Baseline, Forbidden, RepositoryTrust, Required, SHIPPED, UnfixedCves,
+    UnknownPackages, Upgrades, default_baseline,
 };
 pub use glob::Glob;
 pub use preferences::{Offer, Phased, Pin, Preferences, Scope};

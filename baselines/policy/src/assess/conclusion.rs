@@ -48,6 +48,8 @@ impl Judge<'_> {
             gaps,
             accepted_gaps,
             suites: self.question.releases.suites().to_vec(),
+            feeds: self.question.advisories.feeds().to_vec(),
+            unfixed: self.unfixed,
         };
         assessment.verdict = settle(&mut assessment, self.not_for.as_deref());
         assessment.passes = !baseline.fail_on.contains(&assessment.verdict);

@@ -19,7 +19,7 @@ fn schema(name: &str) -> Value {
 }
 
 #[track_caller]
-fn valid(name: &str, document: &Value) {
+pub(crate) fn valid(name: &str, document: &Value) {
     let validator = jsonschema::draft202012::new(&schema(name)).unwrap();
     let errors: Vec<_> = validator
         .iter_errors(document)
