@@ -42,8 +42,9 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
     let mut gaps = opened.gaps;
     let mut assessments = Vec::new();
     let mut first_boots = Vec::new();
+    let probes = standard.baseline.probes();
     for (machine, points) in &opened.machines {
-        let (inspections, unread) = inspections(machine, points, &Selection::default())?;
+        let (inspections, unread) = inspections(machine, points, &Selection::default(), &probes)?;
         gaps.extend(unread);
         for inspection in inspections {
             for system in &inspection.systems {
@@ -53,7 +54,7 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
                     at: inspection.at.clone(),
                     record,
                 }));
-                assessments.push(standard.assess(&inventory));
+                assessments.push(standard.assess(&inventory, &system.observations));
             }
             if inspection.systems.is_empty() {
                 gaps.extend(inspection.gaps);

@@ -1,7 +1,9 @@
 //! `dormouse inspect`.
 
+use std::collections::BTreeSet;
+
 use dormouse_engine::{Inspection, Machine, OpenMachine, Power};
-use dormouse_packages::Selection;
+use dormouse_packages::{Probe, Selection};
 use serde::Serialize;
 
 use super::target::{open_all, say_gaps};
@@ -37,7 +39,7 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
         gaps: opened.gaps,
     };
     for (machine, points) in &opened.machines {
-        let (points, gaps) = inspections(machine, points, &Selection::default())?;
+        let (points, gaps) = inspections(machine, points, &Selection::default(), &BTreeSet::new())?;
         document.gaps.extend(gaps);
         document.machines.push(One {
             machine: machine.fact(None),
@@ -69,12 +71,13 @@ pub(crate) fn inspections(
     machine: &OpenMachine,
     points: &[String],
     selection: &Selection,
+    probes: &BTreeSet<Probe>,
 ) -> anyhow::Result<(Vec<Inspection>, Vec<dormouse_block::Gap>)> {
     let mut inspections = Vec::new();
     let mut gaps = Vec::new();
     for id in points {
         match machine.open_point(id) {
-            Ok(point) => inspections.push(point.inspect_of(selection)),
+            Ok(point) => inspections.push(point.inspect_of(selection, probes)),
             Err(error) if error.kind() == dormouse_block::ErrorKind::Cancelled => {
                 return Err(error.into());
             }

@@ -30,7 +30,12 @@ pub(crate) fn run(arguments: &Arguments, settings: &Settings) -> anyhow::Result<
     let mut opened = open_all(&arguments.images, settings)?;
     let mut all: Vec<Inspection> = Vec::new();
     for (machine, points) in &opened.machines {
-        let (points, gaps) = inspections(machine, points, &selection)?;
+        let (points, gaps) = inspections(
+            machine,
+            points,
+            &selection,
+            &std::collections::BTreeSet::new(),
+        )?;
         all.extend(points);
         opened.gaps.extend(gaps);
     }

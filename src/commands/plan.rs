@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dormouse_block::Gap;
 use dormouse_engine::{Decision, Inject, OpenMachine, Payloads, Planner, Standard, StoreFolder};
+use dormouse_packages::Selection;
 use dormouse_policy::Assessment;
 use dormouse_remedy::dpkg::Configuring;
 use dormouse_remedy::{Materials, draft_injection};
@@ -82,7 +83,9 @@ pub(crate) fn decide(
     standard: &Standard,
     inject: Inject,
 ) -> anyhow::Result<(Decision, Vec<Assessment>)> {
-    let inspection = machine.open_point(id)?.inspect();
+    let inspection = machine
+        .open_point(id)?
+        .inspect_of(&Selection::default(), &standard.baseline.probes());
     let assessments = standard.judge(&inspection);
     let planner = Planner { standard, inject };
     let decision = planner.decide(machine, &inspection, &assessments)?;

@@ -2,18 +2,20 @@
 
 mod advisories;
 mod conclusion;
+mod demands;
+pub(crate) mod timing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use dormouse_advisories::{Advisories, Suite, Target};
 use dormouse_block::{ErrorKind, Gap, Locator};
 use dormouse_packages::dpkg::Version;
-use dormouse_packages::{Family, Inventory, Kind, Package, Reach, State};
+use dormouse_packages::{Family, Inventory, Kind, Observation, Package, Reach, State};
 use jiff::Timestamp;
 
 use crate::assessment::{MendedCve, Outstanding, Unfixed, Unknown, UnknownPackage};
 use crate::releases;
-use crate::{Assessment, Baseline, Finding, Releases, Rule, Scope, UnknownPackages};
+use crate::{Assessment, Baseline, Finding, History, Releases, Rule, Scope, UnknownPackages};
 
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +30,10 @@ pub struct Question<'a> {
     pub releases: &'a Releases,
     /// What vendors say of CVEs.
     pub advisories: &'a Advisories,
+    /// What the guest answered to the baseline's questions about files and settings.
+    pub observations: &'a [Observation],
+    /// When findings were first seen on the machine.
+    pub history: &'a History,
     /// The instant; the baseline's own goes before it.
     pub as_of: Timestamp,
 }
@@ -52,6 +58,8 @@ pub fn assess(question: &Question<'_>) -> Assessment {
     judge.judge_required();
     judge.judge_suites();
     judge.judge_advisories();
+    judge.judge_gates();
+    judge.judge_checks();
     judge.conclude()
 }
 
@@ -70,6 +78,8 @@ struct Judge<'a> {
     outstanding: BTreeSet<Outstanding>,
     unknown: BTreeSet<UnknownPackage>,
     gaps: BTreeSet<Gap>,
+    checks_right: usize,
+    unjudged: BTreeSet<String>,
 }
 
 impl<'a> Judge<'a> {
@@ -95,6 +105,8 @@ impl<'a> Judge<'a> {
             outstanding: BTreeSet::new(),
             unknown: BTreeSet::new(),
             gaps,
+            checks_right: 0,
+            unjudged: BTreeSet::new(),
         }
     }
 
@@ -107,18 +119,13 @@ impl<'a> Judge<'a> {
         why: String,
     ) {
         self.findings.push(Finding {
-            package: package.name.clone(),
             architecture: package.architecture.clone(),
-            rule,
             installed: Some(package.version.clone()),
             wanted,
             suite,
-            why,
-            cves: Vec::new(),
             hold: package.hold,
             purl: Some(package.purl.clone()),
-            waiver: None,
-            answer: None,
+            ..Finding::of(&package.name, rule, why)
         });
     }
 
@@ -172,24 +179,25 @@ impl<'a> Judge<'a> {
                 self.gap(ErrorKind::Corrupt, why);
                 continue;
             }
-            let order = |to: &Version| package.family.compare(&package.version, to.as_str());
-            if let Some(minimum) = baseline.minimum_versions.get(&package.name)
-                && order(minimum).is_lt()
-            {
-                let why = format!("it is below the minimum {minimum}");
-                self.finding(
-                    package,
-                    Rule::MinimumVersion,
-                    Some(minimum.to_string()),
-                    None,
-                    why,
-                );
+            let order = |to: &str| package.family.compare(&package.version, to);
+            if let Some(minimum) = baseline.minimum_versions.get(&package.name) {
+                if package.family == Family::Dpkg && Version::parse(minimum).is_err() {
+                    let why = format!(
+                        "the minimum version of {} is none of dpkg's: {minimum:?}",
+                        package.name
+                    );
+                    self.gap(ErrorKind::Unsupported, why);
+                } else if order(minimum).is_lt() {
+                    let why = format!("it is below the minimum {minimum}");
+                    let wanted = Some(minimum.clone());
+                    self.finding(package, Rule::MinimumVersion, wanted, None, why);
+                }
             }
             for forbidden in &baseline.forbidden {
                 let in_range = forbidden
                     .versions
                     .as_ref()
-                    .is_none_or(|range| range.operator.admits(order(&range.version)));
+                    .is_none_or(|range| range.operator.admits(order(range.version.as_str())));
                 if in_range && forbidden.package.matches(&package.name) {
                     let range = forbidden
                         .versions
@@ -250,20 +258,9 @@ impl<'a> Judge<'a> {
             } else {
                 format!(": {}", required.reason)
             };
-            self.findings.push(Finding {
-                package: required.package.clone(),
-                architecture: String::new(),
-                rule: Rule::Required,
-                installed: None,
-                wanted: None,
-                suite: None,
-                why: format!("it is required and not installed{because}"),
-                cves: Vec::new(),
-                hold: false,
-                purl: None,
-                waiver: None,
-                answer: None,
-            });
+            let why = format!("it is required and not installed{because}");
+            self.findings
+                .push(Finding::of(&required.package, Rule::Required, why));
         }
     }
 

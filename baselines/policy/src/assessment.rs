@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::Verdict;
+use crate::{Due, Verdict};
 
 /// How one restore point stands to one baseline at one instant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,17 @@ pub struct Assessment {
     /// Installed packages held against the baseline.
     pub judged: usize,
     /// What is not as it should be, waived or not.
-    pub findings: BTreeSet<Finding>,
+    /// The riskiest first: exploited, severe, due.
+    pub findings: Vec<Finding>,
+    /// Whether the machine is publicly exposed, where its labels say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposed: Option<bool>,
+    /// Checks of files and settings that found everything as it must be.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub checks_right: usize,
+    /// Checks that could not be judged, and why.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unjudged: BTreeSet<String>,
     /// Packages whose files are there and whose configuration is outstanding.
     pub outstanding: BTreeSet<Outstanding>,
     /// Installed packages that no given repository knows.
@@ -86,13 +96,54 @@ pub enum Rule {
     Broken,
     /// A vendor's advisory says that the version is affected.
     Advisory,
+    /// A CVE is open that a gate forbids.
+    Gate,
+    /// A file is not as it must be.
+    File,
+    /// A setting is not as it must be.
+    Setting,
 }
 
-/// One package that is not as the baseline wants it.
+impl Rule {
+    /// The rule as facts spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Suite => "suite",
+            Self::MinimumVersion => "minimum-version",
+            Self::Forbidden => "forbidden",
+            Self::Required => "required",
+            Self::Unknown => "unknown",
+            Self::Broken => "broken",
+            Self::Advisory => "advisory",
+            Self::Gate => "gate",
+            Self::File => "file",
+            Self::Setting => "setting",
+        }
+    }
+}
+
+/// What a check wanted, and what it found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CheckResult {
+    /// The file or files.
+    pub place: String,
+    /// How it must be.
+    pub expected: String,
+    /// How it is.
+    pub found: String,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// One package, file or setting that is not as the baseline wants it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Finding {
-    /// Its name.
+    /// The package's name; the id of the check for the rules `file` and `setting`.
     pub package: String,
     /// Its architecture; empty for one that is missing.
     pub architecture: String,
@@ -124,6 +175,49 @@ pub struct Finding {
     /// The statement of a vendor or of the user's own by which it does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<AnswerName>,
+    /// How bad: the worst of its CVEs, or what its check says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    /// When it was first seen on the machine, by the state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_seen: Option<Timestamp>,
+    /// Until when it may stay, where the baseline has deadlines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Due>,
+    /// What a check wanted and found, for the rules `file` and `setting`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckResult>,
+}
+
+impl Finding {
+    /// A finding with nothing but its subject, rule and reason.
+    #[must_use]
+    pub fn of(package: impl Into<String>, rule: Rule, why: impl Into<String>) -> Self {
+        Self {
+            package: package.into(),
+            architecture: String::new(),
+            rule,
+            installed: None,
+            wanted: None,
+            suite: None,
+            why: why.into(),
+            cves: Vec::new(),
+            hold: false,
+            purl: None,
+            waiver: None,
+            answer: None,
+            severity: None,
+            first_seen: None,
+            due: None,
+            check: None,
+        }
+    }
+
+    /// Whether it may still stay at the instant judged.
+    #[must_use]
+    pub fn is_within_deadline(&self) -> bool {
+        self.due.as_ref().is_some_and(|due| !due.overdue)
+    }
 }
 
 /// A statement that a package is not affected, or is mended.
@@ -191,6 +285,9 @@ pub struct MendedCve {
     /// The probability that it is exploited within 30 days, as the given scores write it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epss: Option<String>,
+    /// The id of the waiver by which it does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiver: Option<String>,
 }
 
 /// Which waiver, and until when.
@@ -273,6 +370,22 @@ fn known_schema<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D:
 impl Assessment {
     /// The schema that this version writes and reads.
     pub const SCHEMA: &'static str = "dormouse/assessment/v1";
+
+    /// Whether a finding that counts asks that the machine be looked at for signs of an intrusion before it is changed:
+    /// its saved memory is kept as evidence first.
+    #[must_use]
+    pub fn wants_forensic_triage(&self) -> bool {
+        self.open_findings()
+            .any(|finding| finding.due.as_ref().is_some_and(|due| due.forensic_triage))
+    }
+
+    /// The first instant at which a finding that counts is or becomes overdue.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.open_findings()
+            .filter_map(|finding| finding.due.as_ref()?.until)
+            .min()
+    }
 
     /// The findings that count: those without a waiver in force, and without an answer.
     pub fn open_findings(&self) -> impl Iterator<Item = &Finding> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use dormouse_block::{Digest, Error, Meter, Result};
 use dormouse_disk::{ACTIVE, LibraryGate, PointKind};
+use dormouse_packages::Selection;
 use dormouse_packages::dpkg::Database;
 use dormouse_policy::{Assessment, Rule, Verdict};
 use dormouse_remedy::{CatchUp, Only, Question, Wake};
@@ -335,7 +336,12 @@ fn upgradable(assessments: &[Assessment]) -> BTreeSet<String> {
         .iter()
         .flat_map(|assessment| &assessment.findings)
         .filter(|finding| finding.waiver.is_none() && !finding.hold)
-        .filter(|finding| matches!(finding.rule, Rule::Suite | Rule::MinimumVersion))
+        .filter(|finding| {
+            matches!(
+                finding.rule,
+                Rule::Suite | Rule::MinimumVersion | Rule::Gate
+            )
+        })
         .map(|finding| finding.package.clone())
         .collect()
 }
@@ -587,7 +593,11 @@ pub fn judge_image(
 ) -> Result<Vec<Assessment>> {
     let disk = machine.root_disk(point)?;
     let machine = machine.with_disk(point, &disk, path, options)?;
-    Ok(standard.judge(&machine.open_point(ACTIVE)?.inspect()))
+    Ok(standard.judge(
+        &machine
+            .open_point(ACTIVE)?
+            .inspect_of(&Selection::default(), &standard.baseline.probes()),
+    ))
 }
 
 /// Removes what a killed run left half-written.

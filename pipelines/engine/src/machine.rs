@@ -2,6 +2,7 @@
 
 mod layout;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use dormouse_disk::{Bitmap, FormatName, Gate, ManifestEntry, PointInfo, PointKin
 use dormouse_filesystem::{
     FilesystemInfo, Guest, Left, OpenVolume, Snapshot, Subvolume, Tree, assemble, open_all,
 };
-use dormouse_packages::{Inventory, Selection};
+use dormouse_packages::{Inventory, Observation, Probe, Selection};
 use dormouse_volume::{DiskInput, Keys, Note, Volume, VolumeInfo, volumes_with_keys};
 use serde::{Deserialize, Serialize};
 
@@ -204,6 +205,9 @@ pub struct SystemFact {
     pub snapshots: Vec<Subvolume>,
     /// Its packages.
     pub inventory: Inventory,
+    /// What it answered to questions about its files and settings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observations: Vec<Observation>,
     /// What it says of its first boot after an injection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_boot: Option<FirstBoot>,
@@ -785,12 +789,12 @@ impl OpenPoint {
     /// Reads the packages of every operating system of the point, and says all that was seen.
     #[must_use]
     pub fn inspect(&self) -> Inspection {
-        self.inspect_of(&Selection::default())
+        self.inspect_of(&Selection::default(), &BTreeSet::new())
     }
 
-    /// As [`OpenPoint::inspect`], looking for the chosen families of packages alone.
+    /// As [`OpenPoint::inspect`], looking for the chosen families of packages alone, and asking these questions.
     #[must_use]
-    pub fn inspect_of(&self, selection: &Selection) -> Inspection {
+    pub fn inspect_of(&self, selection: &Selection, probes: &BTreeSet<Probe>) -> Inspection {
         let systems = self
             .guests
             .iter()
@@ -813,6 +817,7 @@ impl OpenPoint {
                     .map(|mount| (mount.at.to_string(), mount.volume.clone()))
                     .collect(),
                 inventory: dormouse_packages::take_of(guest, &self.at, selection),
+                observations: dormouse_packages::observe(guest, probes),
                 // What cannot be read is a gap of the inventory already, and this is no evidence.
                 first_boot: first_boot::read(guest).unwrap_or_default(),
             })

@@ -9,10 +9,10 @@ use dormouse_advisories::{
 };
 use dormouse_block::{Digest, Error, ErrorKind, Gap, Result};
 use dormouse_evidence::{RunReport, Totals};
-use dormouse_packages::Inventory;
 use dormouse_packages::dpkg::Version;
+use dormouse_packages::{Inventory, Observation};
 use dormouse_policy::{
-    Assessment, Baseline, Preferences, Question, Releases, SHIPPED, Scope, assess,
+    Assessment, Baseline, Estate, History, Preferences, Question, Releases, SHIPPED, Scope, assess,
 };
 use jiff::Timestamp;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
@@ -39,6 +39,10 @@ pub struct StandardOptions {
     pub feeds: Vec<PathBuf>,
     /// The folder in which compiled indices are kept between runs; without it each is read anew.
     pub cache: Option<PathBuf>,
+    /// The file that says who the machines are and when they may be changed.
+    pub estate: Option<PathBuf>,
+    /// When findings were first seen, by machine.
+    pub histories: BTreeMap<String, History>,
     /// The instant to judge at.
     pub as_of: Timestamp,
 }
@@ -57,6 +61,10 @@ pub struct Standard {
     pub advisories: Advisories,
     /// What was asked for in the place of what the baseline demands.
     pub only: BTreeSet<Scope>,
+    /// Who the machines are, and when they may be changed.
+    pub estate: Estate,
+    /// When findings were first seen, by machine.
+    pub histories: BTreeMap<String, History>,
     /// The instant to judge at.
     pub as_of: Timestamp,
 }
@@ -90,6 +98,13 @@ impl Standard {
             preferences,
             advisories,
             only: options.only.clone(),
+            estate: options
+                .estate
+                .as_deref()
+                .map(Estate::read)
+                .transpose()?
+                .unwrap_or_default(),
+            histories: options.histories.clone(),
             as_of,
         })
     }
@@ -113,26 +128,43 @@ impl Standard {
         }
     }
 
-    /// Judges an inventory.
+    /// Judges an inventory, by what else its guest answered.
     #[must_use]
-    pub fn assess(&self, inventory: &Inventory) -> Assessment {
+    pub fn assess(&self, inventory: &Inventory, observations: &[Observation]) -> Assessment {
+        let machine = inventory.at.machine.as_deref().unwrap_or_default();
         assess(&Question {
             baseline: &self.baseline,
             inventory,
-            labels: &BTreeMap::new(),
+            labels: &self.estate.labels(machine),
             releases: &self.releases,
             advisories: &self.advisories,
+            observations,
+            history: self.histories.get(machine).unwrap_or(&History::default()),
             as_of: self.as_of,
         })
+    }
+
+    /// What of this standard is a machine's own: its labels, and when its findings were first seen. With
+    /// [`Standard::digest`] all that its judgement depends on.
+    pub(crate) fn own(
+        &self,
+        machine: &str,
+    ) -> (BTreeMap<String, String>, Vec<(&str, &str, String)>) {
+        let history = self.histories.get(machine);
+        let seen = history
+            .into_iter()
+            .flat_map(|history| history.before(self.as_of));
+        let seen = seen.map(|(package, what, seen)| (package, what, seen.to_string()));
+        (self.estate.labels(machine), seen.collect())
     }
 
     /// Judges every operating system of a restore point; a point without one is judged as unread.
     #[must_use]
     pub fn judge(&self, inspection: &Inspection) -> Vec<Assessment> {
-        let mut inventories: Vec<Inventory> = inspection
+        let mut inventories: Vec<(Inventory, &[Observation])> = inspection
             .systems
             .iter()
-            .map(|system| system.inventory.clone())
+            .map(|system| (system.inventory.clone(), system.observations.as_slice()))
             .collect();
         if inventories.is_empty() {
             let gap = Gap {
@@ -141,13 +173,13 @@ impl Standard {
                 why: "no operating system was found".to_owned(),
                 may_hide_packages: true,
             };
-            inventories.push(Inventory::unread(&inspection.at, gap));
+            inventories.push((Inventory::unread(&inspection.at, gap), &[]));
         }
         inventories
             .into_iter()
-            .map(|mut inventory| {
+            .map(|(mut inventory, observations)| {
                 inventory.add_gaps(inspection.gaps.iter().cloned());
-                self.assess(&inventory)
+                self.assess(&inventory, observations)
             })
             .collect()
     }

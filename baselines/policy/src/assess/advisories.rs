@@ -35,6 +35,7 @@ impl MendedCve {
             automatable: known.automatable,
             total_impact: known.total_impact,
             epss: known.epss.map(str::to_owned),
+            ..Self::default()
         }
     }
 }
