@@ -158,6 +158,16 @@ pub(crate) struct Global {
         help_heading = "Judging"
     )]
     pub(crate) feed: Vec<PathBuf>,
+    /// A file that says who the machines are (category, tenant, labels), when they may be changed and in which order
+    /// (`dormouse estate` prints one to start from)
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "DORMOUSE_ESTATE",
+        help_heading = "Judging"
+    )]
+    pub(crate) estate: Option<PathBuf>,
     /// Judge as of this instant (RFC 3339); the start of the run unless said
     #[arg(
         long,

@@ -31,6 +31,7 @@ struct File {
     keyring: Option<PathBuf>,
     only: Option<Vec<dormouse_policy::Scope>>,
     feed: Option<Vec<PathBuf>>,
+    estate: Option<PathBuf>,
     as_of: Option<Timestamp>,
     fail_on: Option<FailOn>,
     state: Option<PathBuf>,
@@ -212,6 +213,7 @@ fn merge(global: &mut Global, file: File) -> anyhow::Result<()> {
     fill(&mut global.image_format, file.image_format);
     fill(&mut global.baseline, file.baseline);
     fill(&mut global.keyring, file.keyring);
+    fill(&mut global.estate, file.estate);
     fill(&mut global.as_of, file.as_of);
     fill(&mut global.fail_on, file.fail_on);
     fill(&mut global.state, file.state);

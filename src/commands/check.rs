@@ -42,9 +42,10 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
     let mut gaps = opened.gaps;
     let mut assessments = Vec::new();
     let mut first_boots = Vec::new();
+    let probes = standard.baseline.probes();
     for (machine, points) in &opened.machines {
-        let (inspections, unread) =
-            inspections(machine, points, Look::Packages(&Selection::default()))?;
+        let look = Look::Packages(&Selection::default(), &probes);
+        let (inspections, unread) = inspections(machine, points, look)?;
         gaps.extend(unread);
         for inspection in inspections {
             for system in &inspection.systems {
@@ -54,7 +55,7 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
                     at: inspection.at.clone(),
                     record,
                 }));
-                assessments.push(standard.assess(&inventory));
+                assessments.push(standard.assess(&inventory, &system.observations));
             }
             if inspection.systems.is_empty() {
                 gaps.extend(inspection.gaps);

@@ -1,7 +1,9 @@
 //! `dormouse inspect`.
 
+use std::collections::BTreeSet;
+
 use dormouse_engine::{Inspection, Machine, MemoryFact, OpenMachine, Power, PowerEvidence};
-use dormouse_packages::Selection;
+use dormouse_packages::{Probe, Selection};
 use dormouse_remedy::WokenKernel;
 use serde::Serialize;
 
@@ -68,8 +70,8 @@ pub(crate) fn run(arguments: &Images, settings: &Settings) -> anyhow::Result<Exi
 /// What is looked at.
 #[derive(Clone, Copy)]
 pub(crate) enum Look<'a> {
-    /// Packages of these families, and no saved memory.
-    Packages(&'a Selection),
+    /// Packages of these families and the answers to these questions, and no saved memory.
+    Packages(&'a Selection, &'a BTreeSet<Probe>),
     /// The usual packages, and the memory saved with a point.
     Everything,
 }
@@ -84,8 +86,8 @@ pub(crate) fn inspections(
     let mut gaps = Vec::new();
     for id in points {
         let seen = machine.open_point(id).and_then(|point| match look {
-            Look::Packages(selection) => Ok(point.inspect_of(selection)),
-            Look::Everything => point.inspect(),
+            Look::Packages(selection, probes) => Ok(point.inspect_of(selection, probes)),
+            Look::Everything => point.inspect(&BTreeSet::new()),
         });
         match seen {
             Ok(inspection) => inspections.push(inspection),

@@ -28,9 +28,11 @@ pub(crate) fn run(arguments: &Arguments, settings: &Settings) -> anyhow::Result<
     let selection = Selection::parse(&arguments.catalogers)
         .map_err(|name| anyhow::anyhow!("{name:?} is no family of packages"))?;
     let mut opened = open_all(&arguments.images, settings)?;
+    let probes = std::collections::BTreeSet::new();
     let mut all: Vec<Inspection> = Vec::new();
     for (machine, points) in &opened.machines {
-        let (points, gaps) = inspections(machine, points, Look::Packages(&selection))?;
+        let look = Look::Packages(&selection, &probes);
+        let (points, gaps) = inspections(machine, points, look)?;
         all.extend(points);
         opened.gaps.extend(gaps);
     }

@@ -1,8 +1,10 @@
 //! What `check`, `plan`, `patch` and `catch-up` share: the standard, and restore points judged by it.
 
 use anyhow::bail;
-use dormouse_engine::{Standard, StandardOptions};
-use dormouse_policy::{Assessment, Verdict};
+use std::collections::BTreeMap;
+
+use dormouse_engine::{Standard, StandardOptions, State};
+use dormouse_policy::{Assessment, History, Verdict};
 
 use crate::cli::FailOn;
 use crate::exit::Exit;
@@ -26,8 +28,19 @@ pub(crate) fn standard(settings: &Settings) -> anyhow::Result<Standard> {
         feeds: settings.global.feed.clone(),
         // Without a place for the state every index is read anew.
         cache: settings.state().ok().map(|state| state.join("index")),
+        estate: settings.global.estate.clone(),
+        histories: histories(settings),
         as_of: settings.as_of(),
     })?)
+}
+
+/// When findings were first seen, where there is a state that says so.
+fn histories(settings: &Settings) -> BTreeMap<String, History> {
+    let known = settings.state().ok().filter(|state| state.is_dir());
+    known
+        .and_then(|state| State::open(&state).ok())
+        .and_then(|state| state.database.histories().ok())
+        .unwrap_or_default()
 }
 
 /// What an assessment ends a command with: incomplete coverage outranks findings.

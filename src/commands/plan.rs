@@ -82,7 +82,9 @@ pub(crate) fn decide(
     standard: &Standard,
     inject: Inject,
 ) -> anyhow::Result<(Decision, Vec<Assessment>)> {
-    let inspection = machine.open_point(id)?.inspect()?;
+    let inspection = machine
+        .open_point(id)?
+        .inspect(&standard.baseline.probes())?;
     let assessments = standard.judge(&inspection);
     let planner = Planner { standard, inject };
     let decision = planner.decide(machine, &inspection, &assessments)?;

@@ -42,6 +42,7 @@ pub(crate) fn run(arguments: &Run, settings: &Settings) -> anyhow::Result<Exit> 
         baseline: settings.global.baseline.clone(),
         only: settings.global.only.iter().cloned().collect(),
         feeds: settings.global.feed.clone(),
+        estate: settings.global.estate.clone(),
         allow_backing: settings.global.allow_backing.clone(),
         keys: settings.keys.clone(),
         as_of: settings.global.as_of,

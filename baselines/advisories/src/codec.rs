@@ -27,6 +27,8 @@ pub(crate) enum Codec {
     Xz,
     /// `.zst`.
     Zstd,
+    /// `.bz2`, of feeds only.
+    Bzip2,
 }
 
 impl Codec {
@@ -35,7 +37,7 @@ impl Codec {
     pub(crate) fn expected_growth(self) -> u64 {
         match self {
             Self::Plain => 1,
-            Self::Gzip => 3,
+            Self::Gzip | Self::Bzip2 => 3,
             Self::Xz | Self::Zstd => 4,
         }
     }
@@ -50,22 +52,50 @@ impl Codec {
             Self::Gzip => ".gz",
             Self::Xz => ".xz",
             Self::Zstd => ".zst",
+            Self::Bzip2 => ".bz2",
         }
     }
 
-    /// What `input` unpacks to; more than [`MAX_UNPACKED`] bytes are an error of the stream.
-    pub(crate) fn open<'a>(
+    /// What a file is compressed by, from its first bytes; `None` for an archive that is not read.
+    pub(crate) fn of_head(head: &[u8]) -> Option<Self> {
+        Some(match head {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
+            [b'P', b'K', 3, 4, ..] => return None,
+            _ => Self::Plain,
+        })
+    }
+
+    /// What `input`, whose digest was checked, unpacks to; more than [`MAX_UNPACKED`] bytes are an error of the stream.
+    pub(crate) fn open<R: BufRead>(self, input: R) -> Result<BufReader<Bounded<R>>> {
+        // Its own CRC-64 would cost a tenth of the time, and says less than the digest that was checked.
+        self.open_with(input, MAX_UNPACKED, CONCATENATED | IGNORE_CHECK)
+    }
+
+    /// What `input`, of which nothing was checked, unpacks to; more than `limit` bytes are an error of the stream.
+    pub(crate) fn open_unchecked<R: BufRead>(
         self,
-        input: impl BufRead + Send + 'a,
-    ) -> Result<BufReader<Bounded<'a>>> {
-        let inner: Box<dyn Read + Send + 'a> = match self {
-            Self::Plain => Box::new(input),
-            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+        input: R,
+        limit: u64,
+    ) -> Result<BufReader<Bounded<R>>> {
+        self.open_with(input, limit, CONCATENATED)
+    }
+
+    fn open_with<R: BufRead>(
+        self,
+        input: R,
+        limit: u64,
+        flags: u32,
+    ) -> Result<BufReader<Bounded<R>>> {
+        let decoder = match self {
+            Self::Plain => Decoder::Plain(input),
+            Self::Gzip => Decoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
             Self::Xz => {
-                // Its own CRC-64 would cost a tenth of the time, and says less than the digest that was checked.
-                let stream = Stream::new_stream_decoder(MAX_XZ_MEMORY, CONCATENATED | IGNORE_CHECK)
+                let stream = Stream::new_stream_decoder(MAX_XZ_MEMORY, flags)
                     .map_err(|error| Error::unsupported("cannot read xz").because(error))?;
-                Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
+                Decoder::Xz(liblzma::bufread::XzDecoder::new_stream(input, stream))
             }
             Self::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(input)
@@ -73,30 +103,47 @@ impl Codec {
                 decoder
                     .window_log_max(MAX_ZSTD_WINDOW)
                     .map_err(|error| Error::unsupported("cannot read zstd").because(error))?;
-                Box::new(decoder)
+                Decoder::Zstd(Box::new(decoder))
             }
+            Self::Bzip2 => Decoder::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(input))),
         };
-        let bounded = Bounded {
-            inner,
-            left: MAX_UNPACKED,
-        };
-        Ok(BufReader::with_capacity(128 << 10, bounded))
+        let left = limit;
+        Ok(BufReader::with_capacity(
+            128 << 10,
+            Bounded { decoder, left },
+        ))
     }
 }
 
+enum Decoder<R: BufRead> {
+    Plain(R),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<R>>),
+    Xz(liblzma::bufread::XzDecoder<R>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, R>>),
+    Bzip2(Box<bzip2::bufread::MultiBzDecoder<R>>),
+}
+
 /// A stream that fails, rather than ends, past its bound.
-pub(crate) struct Bounded<'a> {
-    inner: Box<dyn Read + Send + 'a>,
+pub(crate) struct Bounded<R: BufRead> {
+    decoder: Decoder<R>,
     left: u64,
 }
 
-impl Read for Bounded<'_> {
+impl<R: BufRead> Read for Bounded<R> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.inner.read(buf)?;
+        let n = match &mut self.decoder {
+            Decoder::Plain(input) => input.read(buf),
+            Decoder::Gzip(decoder) => decoder.read(buf),
+            Decoder::Xz(decoder) => decoder.read(buf),
+            Decoder::Zstd(decoder) => decoder.read(buf),
+            Decoder::Bzip2(decoder) => decoder.read(buf),
+        }?;
         self.left = u64::try_from(n)
             .ok()
             .and_then(|n| self.left.checked_sub(n))
-            .ok_or_else(|| std::io::Error::other("the index unpacks to more than 2 GiB"))?;
+            .ok_or_else(|| {
+                std::io::Error::other("it unpacks to more bytes than are read of one file")
+            })?;
         Ok(n)
     }
 }
@@ -150,7 +197,7 @@ mod tests {
     #[test]
     fn a_stream_past_its_bound_fails() {
         let mut bounded = Bounded {
-            inner: Box::new(std::io::repeat(0)),
+            decoder: Decoder::Plain(std::io::BufReader::new(std::io::repeat(0))),
             left: 100,
         };
         assert!(bounded.read(&mut [0; 60]).is_ok());

@@ -38,6 +38,7 @@ mod language;
 mod os;
 mod package;
 pub mod pacman;
+mod probe;
 mod purl;
 mod repositories;
 pub mod rpm;
@@ -53,6 +54,7 @@ pub use kernel::memory::{KernelCandidate, KernelSearch, KernelText, MemoryKernel
 pub use kernel::{DefaultKernel, build_on_disk};
 pub use os::OsRelease;
 pub use package::{Kind, Package};
+pub use probe::{FoundSetting, Observation, Observed, ObservedFile, Probe, SettingProbe, observe};
 pub use purl::Purl;
 pub use repositories::ConfiguredRepository;
 pub use state::State;

@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use dormouse_advisories::Trust;
-use dormouse_block::{Digest, Error, HostFile, Result, Source as _, read_vec_at};
-use dormouse_packages::OsRelease;
-use dormouse_packages::dpkg::{Constraint, Relation, Version, is_package_name};
+use dormouse_block::{Digest, Error, Result};
+use dormouse_packages::dpkg::{Constraint, Relation, is_package_name};
+use dormouse_packages::{OsRelease, Probe};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{AcceptedGap, Glob, Phased, Pin, Preferences, Scope, Until, Verdict, Waiver};
+use crate::estate::{CATEGORY, TENANT, bad_toml, line_with, read_text};
+use crate::{
+    AcceptedGap, CveGate, Deadlines, FileCheck, Glob, Phased, Pin, Preferences, Scope,
+    SettingCheck, Until, Verdict, Waiver,
+};
 
 /// Largest baseline file read, in bytes.
 const MAX_BASELINE: u64 = 4 << 20;
@@ -40,6 +44,9 @@ pub struct Baseline {
     /// Which upgrades are demanded and how they are chosen.
     #[serde(default)]
     pub upgrades: Upgrades,
+    /// What is made of vendors' advisories.
+    #[serde(default)]
+    pub advisories: AdvisoryRule,
     /// What is believed of single repositories, and why.
     #[serde(default, rename = "repository")]
     pub repositories: Vec<RepositoryTrust>,
@@ -48,7 +55,7 @@ pub struct Baseline {
     pub pins: Vec<Pin>,
     /// The earliest version allowed of a package, where it is installed.
     #[serde(default, deserialize_with = "minimum_versions")]
-    pub minimum_versions: BTreeMap<String, Version>,
+    pub minimum_versions: BTreeMap<String, String>,
     /// Packages that must be there.
     #[serde(default)]
     pub required: Vec<Required>,
@@ -61,6 +68,21 @@ pub struct Baseline {
     /// Gaps that do not count, each with its reason and end.
     #[serde(default, rename = "accepted-gap")]
     pub accepted_gaps: Vec<AcceptedGap>,
+    /// CVEs that must not be open.
+    #[serde(default, rename = "gate")]
+    pub gates: Vec<CveGate>,
+    /// Files, and how they must be.
+    #[serde(default, rename = "file")]
+    pub files: Vec<FileCheck>,
+    /// Settings, and how they must be.
+    #[serde(default, rename = "setting")]
+    pub settings: Vec<SettingCheck>,
+    /// Until when findings may stay.
+    #[serde(default)]
+    pub deadlines: Deadlines,
+    /// Whether findings within their deadlines do not fail the gate.
+    #[serde(default)]
+    pub fail_on_overdue_only: bool,
     /// The verdicts that fail the gate.
     #[serde(default = "default_fail_on")]
     pub fail_on: BTreeSet<Verdict>,
@@ -79,6 +101,36 @@ pub struct Upgrades {
     /// What to make of updates that are still being phased in.
     #[serde(default)]
     pub phased: Phased,
+}
+
+/// What is made of vendors' advisories.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct AdvisoryRule {
+    /// Days from its own date on after which a feed is too old to judge by.
+    pub stale_after_days: u16,
+    /// What to make of what no version mends yet.
+    pub unfixed: UnfixedCves,
+}
+
+impl Default for AdvisoryRule {
+    fn default() -> Self {
+        Self {
+            stale_after_days: 7,
+            unfixed: UnfixedCves::default(),
+        }
+    }
+}
+
+/// What to make of what no version mends yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnfixedCves {
+    /// It is listed.
+    #[default]
+    Note,
+    /// It is a finding.
+    Fail,
 }
 
 /// What a user says of one repository.
@@ -111,6 +163,12 @@ pub struct AppliesTo {
     /// `VERSION_CODENAME`, such as `bookworm`.
     #[serde(default)]
     pub codename: Vec<String>,
+    /// Patterns over the label `category`.
+    #[serde(default)]
+    pub category: Vec<Glob>,
+    /// Patterns over the label `tenant`.
+    #[serde(default)]
+    pub tenant: Vec<Glob>,
     /// Patterns over machines' names.
     #[serde(default)]
     pub machines: Vec<Glob>,
@@ -171,16 +229,25 @@ fn package_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D:
     }
 }
 
+/// Versions of any family: what each of them means is that of the package it is held against.
 fn minimum_versions<'de, D: Deserializer<'de>>(
     deserializer: D,
-) -> Result<BTreeMap<String, Version>, D::Error> {
-    let versions = BTreeMap::<String, Version>::deserialize(deserializer)?;
-    match versions.keys().find(|name| !is_package_name(name)) {
-        Some(name) => Err(serde::de::Error::custom(format!(
-            "{name:?} is no package name"
-        ))),
-        None => Ok(versions),
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let versions = BTreeMap::<String, String>::deserialize(deserializer)?;
+    for (name, version) in &versions {
+        if !is_package_name(name) {
+            return Err(serde::de::Error::custom(format!(
+                "{name:?} is no package name"
+            )));
+        }
+        let odd = |character: char| !character.is_ascii_graphic();
+        if version.is_empty() || version.contains(odd) {
+            return Err(serde::de::Error::custom(format!(
+                "{version:?} is no version: empty, or with a character that none has"
+            )));
+        }
     }
+    Ok(versions)
 }
 
 /// Reads `<< 1.2-3` and the like, as relations write them.
@@ -215,10 +282,18 @@ pub fn default_baseline() -> &'static str {
 }
 
 /// The shipped baselines by name.
-pub static SHIPPED: &[(&str, &str)] = &[(
-    "debian-security",
-    include_str!("../../definitions/debian-security.toml"),
-)];
+#[rustfmt::skip]
+pub static SHIPPED: &[(&str, &str)] = &[
+    ("debian-security", include_str!("../../definitions/debian-security.toml")),
+    ("monthly-quarterly", include_str!("../../definitions/monthly-quarterly.toml")),
+    ("cisa-bod-26-04", include_str!("../../definitions/cisa-bod-26-04.toml")),
+    ("fedramp-2026-class-b", include_str!("../../definitions/fedramp-2026-class-b.toml")),
+    ("fedramp-2026-class-c", include_str!("../../definitions/fedramp-2026-class-c.toml")),
+    ("fedramp-2026-class-d", include_str!("../../definitions/fedramp-2026-class-d.toml")),
+    ("fedramp-rev5-legacy", include_str!("../../definitions/fedramp-rev5-legacy.toml")),
+    ("pci-dss-6.3.3", include_str!("../../definitions/pci-dss-6.3.3.toml")),
+    ("cis-7.3-7.4", include_str!("../../definitions/cis-7.3-7.4.toml")),
+];
 
 impl Baseline {
     /// Reads a baseline's text.
@@ -226,38 +301,71 @@ impl Baseline {
     /// # Errors
     /// `Corrupt`, naming line and key, for text that is no TOML, an unknown key, a bad value, or two waivers of one id.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut baseline: Self = toml::from_str(text).map_err(|error| {
-            let line = error
-                .span()
-                .and_then(|span| text.get(..span.start))
-                .map(|before| {
-                    before
-                        .bytes()
-                        .filter(|&byte| byte == b'\n')
-                        .count()
-                        .saturating_add(1)
-                });
-            let place = line
+        let mut baseline: Self =
+            toml::from_str(text).map_err(|error| bad_toml(text, "the baseline", &error))?;
+        if let Some(like) = &baseline.deadlines.like {
+            let shipped = SHIPPED.iter().find(|(name, _)| name == like);
+            let Some(other) = shipped.map(|(_, text)| Self::parse(text)).transpose()? else {
+                return Err(Error::corrupt(format!(
+                    "the baseline: deadlines.like: there is no shipped baseline {like:?}"
+                )));
+            };
+            baseline.deadlines.follow(other.deadlines);
+        }
+        if let Some((id, why)) = baseline.why_bad() {
+            let place = line_with(text, &id)
                 .map(|line| format!("line {line} of "))
                 .unwrap_or_default();
-            Error::corrupt(format!("{place}the baseline: {}", error.message()))
-        })?;
-        let mut ids = BTreeSet::new();
-        let accepted = baseline.accepted_gaps.iter().map(|gap| &gap.id);
-        for id in baseline
-            .waivers
-            .iter()
-            .map(|waiver| &waiver.id)
-            .chain(accepted)
-        {
-            if !ids.insert(id.clone()) {
-                return Err(Error::corrupt(format!(
-                    "the baseline: two waivers with the id {id:?}"
-                )));
-            }
+            return Err(Error::corrupt(format!("{place}the baseline: {why}")));
         }
         baseline.digest = Some(Digest::of(text));
         Ok(baseline)
+    }
+
+    /// The id of what is wrong, and why, of what no single value shows.
+    fn why_bad(&self) -> Option<(String, String)> {
+        let mut ids = BTreeSet::new();
+        let accepted = self.accepted_gaps.iter().map(|gap| &gap.id);
+        for id in self.waivers.iter().map(|waiver| &waiver.id).chain(accepted) {
+            if !ids.insert(id) {
+                return Some((id.clone(), format!("two waivers with the id {id:?}")));
+            }
+        }
+        let mut ids = BTreeSet::new();
+        let files = self.files.iter().map(|check| &check.id);
+        let settings = self.settings.iter().map(|check| &check.id);
+        let gates = self.gates.iter().map(|gate| &gate.id);
+        for id in files.chain(settings).chain(gates) {
+            if !ids.insert(id) {
+                return Some((id.clone(), format!("two checks with the id {id:?}")));
+            }
+        }
+        let waivers = self.waivers.iter().map(|one| (&one.id, one.why_bad()));
+        let gates = self.gates.iter().map(|one| (&one.id, one.why_bad()));
+        let settings = self.settings.iter().map(|one| (&one.id, one.why_bad()));
+        for (id, why) in waivers.chain(gates).chain(settings) {
+            if let Some(why) = why {
+                return Some((id.clone(), why));
+            }
+        }
+        if let Some(why) = self.deadlines.why_bad() {
+            let last = self.deadlines.rules.last().map(|rule| rule.id.clone());
+            return Some((last.unwrap_or_default(), why));
+        }
+        let dated = !self.deadlines.rules.is_empty() || self.deadlines.like.is_some();
+        (self.fail_on_overdue_only && !dated).then(|| {
+            let why = "fail-on-overdue-only wants deadlines, and there are none";
+            (String::new(), why.to_owned())
+        })
+    }
+
+    /// What it wants to know of a guest's files and settings.
+    #[must_use]
+    pub fn probes(&self) -> BTreeSet<Probe> {
+        let files = self.files.iter().map(FileCheck::probe);
+        files
+            .chain(self.settings.iter().map(SettingCheck::probe))
+            .collect()
     }
 
     /// Reads a baseline's file.
@@ -265,18 +373,8 @@ impl Baseline {
     /// # Errors
     /// The host's, `Limit` for more than 4 MiB, otherwise as [`Baseline::parse`].
     pub fn read(path: &Path) -> Result<Self> {
-        let file = HostFile::open(path)?;
-        if file.len() > MAX_BASELINE {
-            return Err(Error::limit("a baseline of more than 4 MiB").in_file(path.display()));
-        }
-        let len = usize::try_from(file.len()).map_err(|_| Error::limit("a baseline too large"))?;
-        let bytes = read_vec_at(&file, 0, len)?;
-        let text = std::str::from_utf8(&bytes).map_err(|error| {
-            Error::corrupt("the baseline is not UTF-8")
-                .because(error)
-                .in_file(path.display())
-        })?;
-        Self::parse(text).map_err(|error| error.in_file(path.display()))
+        let text = read_text(path, "a baseline", MAX_BASELINE)?;
+        Self::parse(&text).map_err(|error| error.in_file(path.display()))
     }
 
     /// A shipped baseline.
@@ -339,6 +437,14 @@ impl Baseline {
             if !list.is_empty() && !list.contains(&have) {
                 let have = if have.is_empty() { "not known" } else { &have };
                 return Some(format!("its {what} is {have}, not {}", list.join(" or ")));
+            }
+        }
+        for (label, globs) in [(CATEGORY, &wanted.category), (TENANT, &wanted.tenant)] {
+            let value = labels.get(label);
+            let fits = |value: &String| globs.iter().any(|glob| glob.matches(value));
+            if !globs.is_empty() && !value.is_some_and(fits) {
+                let have = value.map_or("not known", String::as_str);
+                return Some(format!("its {label} is {have}"));
             }
         }
         if !wanted.machines.is_empty() && !wanted.machines.iter().any(|glob| glob.matches(machine))

@@ -15,23 +15,36 @@
 mod assess;
 mod assessment;
 mod baseline;
+mod check;
+pub mod deadline;
+mod estate;
+mod gate;
 mod glob;
+mod history;
 mod preferences;
 mod releases;
+pub mod stage;
 mod until;
 mod verdict;
 mod waiver;
+pub mod window;
 
+pub use assess::timing::Risk;
 pub use assess::{Question, assess};
 pub use assessment::{
-    AcceptedGapName, Assessment, BaselineName, Finding, MendedCve, Outstanding, Rule, Unknown,
-    UnknownPackage, WaiverName,
+    AcceptedGapName, AnswerName, Assessment, BaselineName, CheckResult, Finding, MendedCve,
+    Outstanding, Rule, Unfixed, Unknown, UnknownPackage, WaiverName,
 };
 pub use baseline::{
-    AppliesTo, Baseline, Forbidden, RepositoryTrust, Required, SHIPPED, UnknownPackages, Upgrades,
-    default_baseline,
+    AdvisoryRule, AppliesTo, Baseline, Forbidden, RepositoryTrust, Required, SHIPPED, UnfixedCves,
+    UnknownPackages, Upgrades, default_baseline,
 };
+pub use check::{Account, Counts, FileCheck, FileState, Mode, SettingCheck};
+pub use deadline::{Deadlines, Due};
+pub use estate::{CATEGORY, Estate, MachineEntry, TENANT, TIME_ZONE, example_estate};
+pub use gate::CveGate;
 pub use glob::Glob;
+pub use history::History;
 pub use preferences::{Offer, Phased, Pin, Preferences, Scope};
 pub use releases::Releases;
 pub use until::Until;

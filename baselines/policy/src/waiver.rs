@@ -1,6 +1,9 @@
 //! Exceptions: what is wrong or unread and does not count, why, and until when.
 
-use dormouse_packages::dpkg::{Constraint, Version};
+use std::collections::{BTreeMap, BTreeSet};
+
+use dormouse_packages::Family;
+use dormouse_packages::dpkg::Constraint;
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -14,8 +17,15 @@ use crate::{Finding, Glob, Rule, Until};
 pub struct Waiver {
     /// By what it is called in reports; each once in a baseline.
     pub id: String,
-    /// A pattern over packages' names.
-    pub package: Glob,
+    /// A pattern over packages' names, or the ids of checks; absent means all, where CVEs are named.
+    #[serde(default)]
+    pub package: Option<Glob>,
+    /// The CVEs that it is for: of a finding with others too, these alone do not count.
+    #[serde(default)]
+    pub cves: BTreeSet<String>,
+    /// Labels that the machine must have, with patterns over their values.
+    #[serde(default)]
+    pub labels: BTreeMap<String, Glob>,
     /// The rule whose findings it is for; absent means every rule.
     #[serde(default)]
     pub rule: Option<Rule>,
@@ -64,17 +74,60 @@ fn is_for(machines: &[Glob], machine: &str) -> bool {
     machines.is_empty() || machines.iter().any(|glob| glob.matches(machine))
 }
 
+/// The family, and with it the order of versions, that a package URL names.
+fn family_of(purl: &str) -> Family {
+    match purl.split(['/', '@']).next() {
+        Some("pkg:rpm") => Family::Rpm,
+        Some("pkg:apk") => Family::Apk,
+        Some("pkg:alpm") => Family::Pacman,
+        _ => Family::Dpkg,
+    }
+}
+
 impl Waiver {
-    /// Whether it is for this finding, be it still in force or not.
-    pub(crate) fn covers(&self, finding: &Finding, machine: &str) -> bool {
+    /// What is wrong with it, if anything.
+    pub(crate) fn why_bad(&self) -> Option<String> {
+        if self.package.is_none() && self.cves.is_empty() {
+            return Some(format!(
+                "the waiver {:?} is for everything: name a package or CVEs",
+                self.id
+            ));
+        }
+        self.reason
+            .trim()
+            .is_empty()
+            .then(|| format!("the waiver {:?} gives no reason", self.id))
+    }
+
+    /// Whether it is for this finding, or for CVEs of it, be it still in force or not.
+    pub(crate) fn covers(
+        &self,
+        finding: &Finding,
+        machine: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> bool {
         let version_fits = self.versions.as_ref().is_none_or(|range| {
-            let installed = finding.installed.as_deref().map(Version::parse);
-            installed.is_some_and(|version| version.is_ok_and(|version| range.admits(&version)))
+            let family = family_of(finding.purl.as_deref().unwrap_or_default());
+            let installed = finding.installed.as_deref();
+            installed.is_some_and(|installed| {
+                let order = family.compare(installed, range.version.as_str());
+                range.operator.admits(order)
+            })
         });
+        let cve_fits =
+            self.cves.is_empty() || finding.cves.iter().any(|cve| self.cves.contains(&cve.id));
         version_fits
+            && cve_fits
             && is_for(&self.machines, machine)
+            && self
+                .labels
+                .iter()
+                .all(|(label, glob)| labels.get(label).is_some_and(|value| glob.matches(value)))
             && self.rule.is_none_or(|rule| rule == finding.rule)
-            && self.package.matches(&finding.package)
+            && self
+                .package
+                .as_ref()
+                .is_none_or(|glob| glob.matches(&finding.package))
     }
 
     /// How reports name it.

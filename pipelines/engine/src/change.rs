@@ -351,7 +351,12 @@ fn upgradable(assessments: &[Assessment]) -> BTreeSet<String> {
         .iter()
         .flat_map(|assessment| &assessment.findings)
         .filter(|finding| finding.waiver.is_none() && !finding.hold)
-        .filter(|finding| matches!(finding.rule, Rule::Suite | Rule::MinimumVersion))
+        .filter(|finding| {
+            matches!(
+                finding.rule,
+                Rule::Suite | Rule::MinimumVersion | Rule::Gate
+            )
+        })
         .map(|finding| finding.package.clone())
         .collect()
 }
@@ -603,7 +608,10 @@ pub fn judge_image(
 ) -> Result<Vec<Assessment>> {
     let disk = machine.root_disk(point)?;
     let machine = machine.with_disk(point, &disk, path, options)?;
-    Ok(standard.judge(&machine.open_point(ACTIVE)?.inspect()?))
+    machine
+        .open_point(ACTIVE)?
+        .inspect(&standard.baseline.probes())
+        .map(|inspection| standard.judge(&inspection))
 }
 
 /// Removes what a killed run left half-written.

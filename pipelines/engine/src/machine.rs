@@ -5,6 +5,7 @@ mod layout;
 mod memory;
 mod swap_files;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use dormouse_disk::{
 use dormouse_filesystem::{
     FilesystemInfo, Guest, Left, OpenVolume, Snapshot, Subvolume, Tree, assemble, open_all,
 };
-use dormouse_packages::{Inventory, Selection};
+use dormouse_packages::{Inventory, Observation, Probe, Selection};
 use dormouse_remedy::WokenKernel;
 use dormouse_volume::{
     DiskInput, Keys, Note, Volume, VolumeInfo, hibernation_signature, volumes_with_keys,
@@ -219,6 +220,9 @@ pub struct SystemFact {
     pub snapshots: Vec<Subvolume>,
     /// Its packages.
     pub inventory: Inventory,
+    /// What it answered to questions about its files and settings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observations: Vec<Observation>,
     /// What it says of its first boot after an injection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_boot: Option<FirstBoot>,
@@ -1008,12 +1012,12 @@ fn tree_of(
 
 impl OpenPoint {
     /// Reads the packages of every operating system of the point and the memory saved with it, and says all that was
-    /// seen.
+    /// seen, the answers to `probes` among it.
     ///
     /// # Errors
     /// `Io` and `Cancelled` while the memory is read; all else is a gap.
-    pub fn inspect(&self) -> Result<Inspection> {
-        let mut inspection = self.inspect_of(&Selection::default());
+    pub fn inspect(&self, probes: &BTreeSet<Probe>) -> Result<Inspection> {
+        let mut inspection = self.inspect_of(&Selection::default(), probes);
         if let Some(memory) = &self.saved {
             let (mut fact, gaps) = memory.read(&self.at)?;
             inspection.gaps.extend(gaps);
@@ -1037,9 +1041,9 @@ impl OpenPoint {
         Ok(inspection)
     }
 
-    /// As [`OpenPoint::inspect`], looking for the chosen families of packages alone, and at no memory.
+    /// As [`OpenPoint::inspect`], looking for the chosen families of packages alone, and at no memory, and asking these questions.
     #[must_use]
-    pub fn inspect_of(&self, selection: &Selection) -> Inspection {
+    pub fn inspect_of(&self, selection: &Selection, probes: &BTreeSet<Probe>) -> Inspection {
         let systems = self
             .guests
             .iter()
@@ -1062,6 +1066,7 @@ impl OpenPoint {
                     .map(|mount| (mount.at.to_string(), mount.volume.clone()))
                     .collect(),
                 inventory: dormouse_packages::take_of(guest, &self.at, selection),
+                observations: dormouse_packages::observe(guest, probes),
                 // What cannot be read is a gap of the inventory already, and this is no evidence.
                 first_boot: first_boot::read(guest).unwrap_or_default(),
             })

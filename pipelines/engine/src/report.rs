@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use dormouse_block::{Digest, Gap, Locator, Result};
 use dormouse_disk::PointInfo;
 use dormouse_evidence::{MachineReport, PointReport, ReportFinding, ReportLeft, RunReport};
-use dormouse_policy::{Assessment, Finding, Rule, Verdict};
+use dormouse_policy::deadline::severity_word;
+use dormouse_policy::{Assessment, Finding, Verdict};
+use jiff::Timestamp;
 
 use crate::attest::Attestation;
 use crate::change::{Action, Decision, Done, Verified};
@@ -58,7 +60,7 @@ impl PointResult {
             && self
                 .assessments
                 .iter()
-                .all(|assessment| assessment.coverage_complete)
+                .all(|assessment| assessment.coverage_complete && assessment.unjudged.is_empty())
     }
 
     /// Whether the baseline's gate lets it pass, as it is or as it was patched.
@@ -242,18 +244,13 @@ fn finding_row(finding: &Finding) -> FindingRow {
         package: finding.package.clone(),
         installed: finding.installed.clone().unwrap_or_default(),
         wanted: finding.wanted.clone().unwrap_or_default(),
-        rule: match finding.rule {
-            Rule::Suite => "suite",
-            Rule::MinimumVersion => "minimum-version",
-            Rule::Forbidden => "forbidden",
-            Rule::Required => "required",
-            Rule::Unknown => "unknown",
-            Rule::Broken => "broken",
-        }
-        .to_owned(),
+        rule: finding.rule.as_str().to_owned(),
         why: finding.why.clone(),
         waiver: finding.waiver.as_ref().map(|waiver| waiver.id.clone()),
         cves: finding.cves.clone(),
+        severity: finding.severity.map(severity_word),
+        due: finding.due.clone(),
+        sightings: finding.sightings(),
     }
 }
 
@@ -299,13 +296,13 @@ impl MachineResult<'_> {
     ///
     /// # Errors
     /// A state that cannot be used.
-    pub fn record(&self, database: &Database, run: &str) -> Result<()> {
+    pub fn record(&self, database: &Database, run: &str, as_of: Timestamp) -> Result<()> {
         let rows: Vec<PointRow> = self
             .points
             .iter()
             .map(|point| point.row(self.name))
             .collect();
-        database.record_machine(run, self.name, self.format(), &self.files(), &rows)?;
+        database.record_machine(run, as_of, self.name, self.format(), &self.files(), &rows)?;
         database.record_gaps(run, self.name, self.gaps)
     }
 

@@ -40,6 +40,8 @@ pub struct RunOptions {
     pub only: BTreeSet<Scope>,
     /// Files of vendors' advisories, or folders of them.
     pub feeds: Vec<PathBuf>,
+    /// The file that says who the machines are and when they may be changed.
+    pub estate: Option<PathBuf>,
     /// Folders that backing files may come from, beside the library and the pipeline's.
     pub allow_backing: Vec<PathBuf>,
     /// Keys that may unlock encrypted volumes.
@@ -204,6 +206,8 @@ fn standard(options: &RunOptions, state: &State, as_of: Timestamp) -> Result<Sta
         only: options.only.clone(),
         feeds: options.feeds.clone(),
         cache: Some(state.index_folder()),
+        estate: options.estate.clone(),
+        histories: state.database.histories()?,
         as_of,
     })
 }
@@ -397,15 +401,16 @@ impl Run<'_> {
         let limits = self.options.pipeline.limits;
         // What is seen of a machine depends on what its keys unlock.
         let keys = self.options.keys.fingerprint()?;
+        let probes = self.standard.baseline.probes();
         self.each(
             StageName::Inspect,
             points,
             |_| true,
             |point| {
-                let input = (Inspection::SCHEMA, &point.files, limits, keys);
+                let input = (Inspection::SCHEMA, &point.files, limits, keys, &probes);
                 let inspect = || {
                     let machine = self.open(self.found(point)?)?;
-                    machine.open_point(&point.info.id)?.inspect()
+                    machine.open_point(&point.info.id)?.inspect(&probes)
                 };
                 self.work
                     .once(StageName::Inspect, &point.at, &input, inspect)
@@ -421,7 +426,9 @@ impl Run<'_> {
             points,
             |point| point.inspection.is_some(),
             |point| {
-                let input = (Assessment::SCHEMA, point.inspection, standard);
+                let machine = point.at.machine.as_deref().unwrap_or_default();
+                let own = self.standard.own(machine);
+                let input = (Assessment::SCHEMA, point.inspection, standard, own);
                 let judge = || {
                     let inspection: Inspection = self.load(point.inspection)?;
                     Ok(self.standard.judge(&inspection))
@@ -584,7 +591,7 @@ impl Run<'_> {
             };
             complete &= machine.complete();
             passes &= machine.passes();
-            machine.record(&self.work.state.database, &row.run)?;
+            machine.record(&self.work.state.database, &row.run, self.standard.as_of)?;
             machine.add_to(&mut report);
             observer.done(StageName::Report, &Locator::machine(machine.name), false);
         }

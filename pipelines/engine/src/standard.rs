@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use dormouse_advisories::{Access, Advisories, IndexCache, Keyring, Repository, Selection, Trust};
+use dormouse_advisories::{
+    Access, Advisories, FeedAccess, FeedSignature, IndexCache, Keyring, Repository, Selection,
+    Target, Trust,
+};
 use dormouse_block::{Digest, Error, ErrorKind, Gap, Result};
 use dormouse_evidence::{RunReport, Totals};
-use dormouse_packages::Inventory;
 use dormouse_packages::dpkg::Version;
+use dormouse_packages::{Inventory, Observation};
 use dormouse_policy::{
-    Assessment, Baseline, Preferences, Question, Releases, SHIPPED, Scope, assess,
+    Assessment, Baseline, Estate, History, Preferences, Question, Releases, SHIPPED, Scope, assess,
 };
 use jiff::Timestamp;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
@@ -36,6 +39,10 @@ pub struct StandardOptions {
     pub feeds: Vec<PathBuf>,
     /// The folder in which compiled indices are kept between runs; without it each is read anew.
     pub cache: Option<PathBuf>,
+    /// The file that says who the machines are and when they may be changed.
+    pub estate: Option<PathBuf>,
+    /// When findings were first seen, by machine.
+    pub histories: BTreeMap<String, History>,
     /// The instant to judge at.
     pub as_of: Timestamp,
 }
@@ -54,6 +61,10 @@ pub struct Standard {
     pub advisories: Advisories,
     /// What was asked for in the place of what the baseline demands.
     pub only: BTreeSet<Scope>,
+    /// Who the machines are, and when they may be changed.
+    pub estate: Estate,
+    /// When findings were first seen, by machine.
+    pub histories: BTreeMap<String, History>,
     /// The instant to judge at.
     pub as_of: Timestamp,
 }
@@ -69,7 +80,7 @@ impl Standard {
             baseline.upgrades.only.clone_from(&options.only);
         }
         let as_of = baseline.instant(options.as_of);
-        let advisories = Advisories::read(&options.feeds)?;
+        let advisories = read_feeds(options, as_of)?;
         let asks_for_cve =
             |only: &BTreeSet<Scope>| only.iter().any(|scope| matches!(scope, Scope::Cve(_)));
         if advisories.is_empty() && asks_for_cve(&baseline.upgrades.only) {
@@ -87,6 +98,13 @@ impl Standard {
             preferences,
             advisories,
             only: options.only.clone(),
+            estate: options
+                .estate
+                .as_deref()
+                .map(Estate::read)
+                .transpose()?
+                .unwrap_or_default(),
+            histories: options.histories.clone(),
             as_of,
         })
     }
@@ -96,38 +114,57 @@ impl Standard {
         &self,
         inspection: &Inspection,
     ) -> impl Fn(&str, &str, &Version, &Version) -> bool + '_ {
-        let release = inspection
+        let system = inspection
             .systems
             .iter()
-            .find_map(|system| system.inventory.os.as_ref()?.version_codename.clone());
+            .find(|system| system.inventory.os.is_some());
+        let target = system.map(|system| Target::of(&system.inventory));
         move |cve, source, there, wanted| {
-            release.as_deref().is_some_and(|release| {
-                let mended = self.advisories.mended(source, release, there, wanted);
-                mended.iter().any(|fix| *fix.cve == *cve)
+            target.as_ref().is_some_and(|target| {
+                let (there, wanted) = (there.as_str(), wanted.as_str());
+                let mended = self.advisories.mended(target, source, there, wanted);
+                mended.iter().any(|concern| concern.id == cve)
             })
         }
     }
 
-    /// Judges an inventory.
+    /// Judges an inventory, by what else its guest answered.
     #[must_use]
-    pub fn assess(&self, inventory: &Inventory) -> Assessment {
+    pub fn assess(&self, inventory: &Inventory, observations: &[Observation]) -> Assessment {
+        let machine = inventory.at.machine.as_deref().unwrap_or_default();
         assess(&Question {
             baseline: &self.baseline,
             inventory,
-            labels: &BTreeMap::new(),
+            labels: &self.estate.labels(machine),
             releases: &self.releases,
             advisories: &self.advisories,
+            observations,
+            history: self.histories.get(machine).unwrap_or(&History::default()),
             as_of: self.as_of,
         })
+    }
+
+    /// What of this standard is a machine's own: its labels, and when its findings were first seen. With
+    /// [`Standard::digest`] all that its judgement depends on.
+    pub(crate) fn own(
+        &self,
+        machine: &str,
+    ) -> (BTreeMap<String, String>, Vec<(&str, &str, String)>) {
+        let history = self.histories.get(machine);
+        let seen = history
+            .into_iter()
+            .flat_map(|history| history.before(self.as_of));
+        let seen = seen.map(|(package, what, seen)| (package, what, seen.to_string()));
+        (self.estate.labels(machine), seen.collect())
     }
 
     /// Judges every operating system of a restore point; a point without one is judged as unread.
     #[must_use]
     pub fn judge(&self, inspection: &Inspection) -> Vec<Assessment> {
-        let mut inventories: Vec<Inventory> = inspection
+        let mut inventories: Vec<(Inventory, &[Observation])> = inspection
             .systems
             .iter()
-            .map(|system| system.inventory.clone())
+            .map(|system| (system.inventory.clone(), system.observations.as_slice()))
             .collect();
         if inventories.is_empty() {
             let gap = Gap {
@@ -136,13 +173,13 @@ impl Standard {
                 why: "no operating system was found".to_owned(),
                 may_hide_packages: true,
             };
-            inventories.push(Inventory::unread(&inspection.at, gap));
+            inventories.push((Inventory::unread(&inspection.at, gap), &[]));
         }
         inventories
             .into_iter()
-            .map(|mut inventory| {
+            .map(|(mut inventory, observations)| {
                 inventory.add_gaps(inspection.gaps.iter().cloned());
-                self.assess(&inventory)
+                self.assess(&inventory, observations)
             })
             .collect()
     }
@@ -208,9 +245,48 @@ impl Standard {
                 };
                 format!("{} {date}{stale}, {}, {who}", suite.name(), suite.digest)
             })
-            .chain(advisories.map(|feed| format!("{}, {}", feed.name, feed.digest)))
+            .chain(advisories.map(|feed| {
+                let date = feed
+                    .date
+                    .map_or("without a date".to_owned(), |date| format!("of {date}"));
+                let signed = match &feed.signature {
+                    FeedSignature::Unsigned => "unsigned".to_owned(),
+                    FeedSignature::Unchecked => "signature not checked".to_owned(),
+                    FeedSignature::Good { signers } => {
+                        let keys: Vec<_> = signers.iter().map(|one| one.primary.as_str()).collect();
+                        format!("signed by {}", keys.join(" and "))
+                    }
+                };
+                format!("{} {date}, {}, {signed}", feed.name, feed.digest)
+            }))
             .collect()
     }
+}
+
+/// Reads the feeds, or what was kept of them.
+fn read_feeds(options: &StandardOptions, as_of: Timestamp) -> Result<Advisories> {
+    if options.feeds.is_empty() {
+        return Ok(Advisories::default());
+    }
+    let keyring = options.keyring.as_deref().map(Keyring::read).transpose()?;
+    let cache = options.cache.as_deref().map(IndexFolder::new);
+    let load = |name: &str| cache.as_ref()?.load(name);
+    let save = |name: &str, parts: &[&[u8]]| {
+        if let Some(cache) = &cache {
+            cache.save(name, parts);
+        }
+    };
+    Advisories::read_with(
+        &options.feeds,
+        &FeedAccess {
+            keyring: keyring.as_ref(),
+            as_of,
+            cache: cache.is_some().then_some(IndexCache {
+                load: &load,
+                save: &save,
+            }),
+        },
+    )
 }
 
 /// Verifies the repositories, several at a time.

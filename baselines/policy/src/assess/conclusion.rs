@@ -5,27 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use dormouse_block::Gap;
 
 use super::Judge;
+use super::timing::Risk;
 use crate::assessment::{AcceptedGapName, BaselineName, WaiverName};
-use crate::{Assessment, Rule, Verdict};
+use crate::{Assessment, Finding, Rule, Verdict};
 
 impl Judge<'_> {
     /// Waivers, the verdict and its reasons.
     pub(super) fn conclude(mut self) -> Assessment {
         let baseline = self.question.baseline;
         let mut expired = BTreeSet::new();
-        for finding in &mut self.findings {
-            for waiver in &baseline.waivers {
-                if !waiver.covers(finding, &self.machine) {
-                    continue;
-                }
-                let name = waiver.name();
-                if !waiver.is_in_force(self.as_of) {
-                    expired.insert(name);
-                } else if finding.waiver.is_none() {
-                    finding.waiver = Some(name);
-                }
-            }
+        let mut findings = std::mem::take(&mut self.findings);
+        for finding in &mut findings {
+            self.waive(finding, &mut expired);
+            self.time(finding);
         }
+        let exposed = self.exposed();
+        findings.sort_by_cached_key(|finding| (Risk::on(exposed, finding), finding.clone()));
+        findings.dedup();
         let (gaps, accepted_gaps) = self.accept_gaps(&mut expired);
         let coverage_complete = !gaps.iter().any(|gap| gap.may_hide_packages);
         let mut assessment = Assessment {
@@ -41,17 +37,57 @@ impl Judge<'_> {
             reasons: Vec::new(),
             coverage_complete,
             judged: self.judged,
-            findings: self.findings.into_iter().collect(),
+            findings,
+            exposed,
+            checks_right: self.checks_right,
+            unjudged: self.unjudged,
             outstanding: self.outstanding,
             unknown: self.unknown,
             expired_waivers: expired,
             gaps,
             accepted_gaps,
             suites: self.question.releases.suites().to_vec(),
+            feeds: self.question.advisories.feeds().to_vec(),
+            unfixed: self.unfixed,
         };
         assessment.verdict = settle(&mut assessment, self.not_for.as_deref());
-        assessment.passes = !baseline.fail_on.contains(&assessment.verdict);
+        let only_within_deadlines = baseline.fail_on_overdue_only
+            && assessment.verdict == Verdict::NonCompliant
+            && assessment.open_findings().all(Finding::is_within_deadline);
+        assessment.passes =
+            only_within_deadlines || !baseline.fail_on.contains(&assessment.verdict);
         assessment
+    }
+
+    /// Waives a finding as a whole, or single CVEs of it; one all of whose CVEs are waived is waived by what ends first.
+    fn waive(&self, finding: &mut Finding, expired: &mut BTreeSet<WaiverName>) {
+        let mut by_cves: Option<WaiverName> = None;
+        for waiver in &self.question.baseline.waivers {
+            if !waiver.covers(finding, &self.machine, self.question.labels) {
+                continue;
+            }
+            let name = waiver.name();
+            if !waiver.is_in_force(self.as_of) {
+                expired.insert(name);
+            } else if waiver.cves.is_empty() {
+                if finding.waiver.is_none() {
+                    finding.waiver = Some(name);
+                }
+            } else {
+                for cve in &mut finding.cves {
+                    if cve.waiver.is_none() && waiver.cves.contains(&cve.id) {
+                        cve.waiver = Some(name.id.clone());
+                        let first = by_cves.get_or_insert_with(|| name.clone());
+                        if name.expires < first.expires {
+                            *first = name.clone();
+                        }
+                    }
+                }
+            }
+        }
+        if finding.waiver.is_none() && finding.cves.iter().all(|cve| cve.waiver.is_some()) {
+            finding.waiver = by_cves;
+        }
     }
 
     fn accept_gaps(
@@ -117,10 +153,42 @@ fn settle(assessment: &mut Assessment, not_for: Option<&str>) -> Verdict {
             Rule::Required => "missing",
             Rule::Unknown => "of unknown origin",
             Rule::Broken => "broken in the middle of unpacking",
+            Rule::Advisory => "affected by an advisory",
+            Rule::Gate => "open to a CVE that a gate forbids",
+            Rule::File | Rule::Setting => "not as it must be",
         };
+        let what = match rule {
+            Rule::File => count(n, "file is", "files are"),
+            Rule::Setting => count(n, "setting is", "settings are"),
+            _ => count(n, "package is", "packages are"),
+        };
+        weigh(Verdict::NonCompliant, format!("{what} {clause}"));
+    }
+    let dated = || assessment.open_findings().filter(|one| one.due.is_some());
+    if dated().next().is_some() {
+        let overdue = dated().filter(|one| !one.is_within_deadline()).count();
+        let left = dated().count().saturating_sub(overdue);
+        let next = dated()
+            .filter(|one| one.is_within_deadline())
+            .filter_map(|one| one.due.as_ref()?.until)
+            .min();
+        let ends = next.map(|until| format!(", the next until {until}"));
+        let reason = match (overdue, left) {
+            (0, _) => format!("within deadlines{}", ends.unwrap_or_default()),
+            (_, 0) => count(overdue, "finding is overdue", "findings are overdue"),
+            _ => format!(
+                "{}, {left} within deadlines{}",
+                count(overdue, "finding is overdue", "findings are overdue"),
+                ends.unwrap_or_default()
+            ),
+        };
+        weigh(Verdict::NonCompliant, reason);
+    }
+    if !assessment.unjudged.is_empty() {
+        let n = assessment.unjudged.len();
         weigh(
-            Verdict::NonCompliant,
-            format!("{} {clause}", count(n, "package is", "packages are")),
+            Verdict::Indeterminate,
+            format!("{} not be judged", count(n, "check could", "checks could")),
         );
     }
     if let Some(why) = not_for {

@@ -70,6 +70,8 @@ fn findings_are_what_apt_would_upgrade() {
             labels: &BTreeMap::new(),
             releases: &releases,
             advisories: &dormouse_advisories::Advisories::default(),
+            observations: &[],
+            history: &dormouse_policy::History::default(),
             as_of: NOW.parse().unwrap(),
         });
         let ours: BTreeMap<String, String> = assessment

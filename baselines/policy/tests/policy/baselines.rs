@@ -13,23 +13,31 @@ fn every_shipped_baseline_reads_under_its_own_name() {
     assert!(Baseline::shipped("none").unwrap().is_none());
 }
 
-/// The commented default says all that can be said: with its comments taken off it reads too.
-#[test]
-fn the_default_reads_with_every_comment_in_force() {
+/// The text with every setting that is a comment taken out of it.
+pub(crate) fn in_force(text: &str) -> String {
     let is_setting = |line: &str| {
         line.starts_with('[')
             || line
                 .split_once(" = ")
                 .is_some_and(|(key, _)| !key.contains(' '))
     };
-    let text: String = default_baseline()
-        .lines()
+    text.lines()
         .map(|line| match line.strip_prefix("# ") {
             Some(setting) if is_setting(setting) => format!("{setting}\n"),
             _ => format!("{line}\n"),
         })
-        .collect();
-    let baseline = Baseline::parse(&text).unwrap();
+        .collect()
+}
+
+/// The commented default says all that can be said: with its comments taken off it reads too.
+#[test]
+fn the_default_reads_with_every_comment_in_force() {
+    let baseline = Baseline::parse(&in_force(default_baseline())).unwrap();
+    assert_eq!((baseline.gates.len(), baseline.files.len()), (1, 1));
+    assert_eq!((baseline.settings.len(), baseline.probes().len()), (1, 2));
+    let rules = &baseline.deadlines.rules;
+    assert_eq!(rules.len(), 2 + 16, "its own before those of the shipped");
+    assert_eq!(rules[0].id, "exposed");
     assert_eq!(baseline.minimum_versions.len(), 1);
     assert_eq!((baseline.required.len(), baseline.forbidden.len()), (1, 1));
     assert_eq!(
@@ -80,6 +88,54 @@ fn errors_name_line_and_key() {
             "`any`",
         ),
         ("name = 'x'\nname = 'y'\n".to_owned(), 2, "duplicate"),
+        (
+            "name = 'x'\n[[gate]]\nid = 'g'\ncves = ['CVE-1']\n".to_owned(),
+            4,
+            "CVE-1",
+        ),
+        (
+            "name = 'x'\n[[gate]]\n\nid = 'g'\n".to_owned(),
+            4,
+            "names no CVE",
+        ),
+        (
+            "name = 'x'\n[[file]]\nid = 'f'\npath = '/x'\nmode = '888'\n".to_owned(),
+            5,
+            "octal",
+        ),
+        (
+            "name = 'x'\n[[setting]]\nid = 's'\npaths = ['/a*/b']\nkey = 'k'\n".to_owned(),
+            4,
+            "last component",
+        ),
+        (
+            "name = 'x'\n[[setting]]\nid = 's'\npaths = ['/a']\nkey = 'k'\n".to_owned(),
+            3,
+            "allows no value",
+        ),
+        (
+            "name = 'x'\n[[deadlines.rule]]\nid = 'd'\nseverity = ['low']\nwithin = '1 day'\n"
+                .to_owned(),
+            3,
+            "has conditions",
+        ),
+        (
+            "name = 'x'\n[[deadlines.rule]]\nid = 'd'\nwithin = '1 fortnight'\n".to_owned(),
+            4,
+            "no time",
+        ),
+        (
+            "name = 'x'\n[[waiver]]\nid = 'W'\nreason = 'r'\nexpires = 2026-01-01\n".to_owned(),
+            3,
+            "is for everything",
+        ),
+        (
+            format!(
+                "{waiver}expires = 2026-01-01\n[[waiver]]\nid = 'W'\npackage = 'b'\nreason = 'r'\nexpires = 2026-01-01\n"
+            ),
+            8,
+            "two waivers",
+        ),
         ("name = \n".to_owned(), 1, ""),
     ] {
         let error = Baseline::parse(&text).unwrap_err();

@@ -9,6 +9,7 @@
     reason = "a test may panic and read its fixtures"
 )]
 
+mod advisories;
 mod apt;
 #[allow(
     dead_code,
@@ -17,7 +18,11 @@ mod apt;
 #[path = "../../../advisories/tests/debian/archive.rs"]
 mod archive;
 mod baselines;
+mod checks;
+mod deadlines;
 mod pins;
 mod schemas;
+mod stages;
 mod verdicts;
+mod windows;
 mod world;

@@ -19,7 +19,7 @@ fn schema(name: &str) -> Value {
 }
 
 #[track_caller]
-fn valid(name: &str, document: &Value) {
+pub(crate) fn valid(name: &str, document: &Value) {
     let validator = jsonschema::draft202012::new(&schema(name)).unwrap();
     let errors: Vec<_> = validator
         .iter_errors(document)
@@ -29,7 +29,7 @@ fn valid(name: &str, document: &Value) {
 }
 
 #[track_caller]
-fn invalid(name: &str, document: &Value) {
+pub(crate) fn invalid(name: &str, document: &Value) {
     let validator = jsonschema::draft202012::new(&schema(name)).unwrap();
     assert!(!validator.is_valid(document), "{name} lets pass {document}");
 }
@@ -185,6 +185,14 @@ fn baselines_are_as_published() {
     );
     dormouse_policy::Baseline::parse(whole).unwrap();
     valid("baseline-v1.json", &to_json(whole));
+    for (_, shipped) in dormouse_policy::SHIPPED {
+        valid("baseline-v1.json", &to_json(shipped));
+    }
+    let commented = crate::baselines::in_force(default_baseline())
+        .replace("2026-12-31", "'2026-12-31'")
+        .replace("2026-06-30", "'2026-06-30'");
+    dormouse_policy::Baseline::parse(&commented).unwrap();
+    valid("baseline-v1.json", &to_json(&commented));
     for text in [
         "name = 'x'\nsuite = 'a'\n",
         "suites = []\n",
@@ -193,6 +201,14 @@ fn baselines_are_as_published() {
         "name = 'x'\n[upgrades]\nphased = 'now'\n",
         "name = 'x'\n[[pin]]\npackages = ['*']\npriority = 100000\n",
         "name = 'x'\n[[repository]]\nname = 'a'\ntrusted = ['md5:1']\n",
+        "name = 'x'\n[[gate]]\nid = 'g'\n",
+        "name = 'x'\n[[gate]]\nid = 'g'\ncves = ['CVE-1']\n",
+        "name = 'x'\n[[file]]\nid = 'f'\npath = 'etc'\n",
+        "name = 'x'\n[[file]]\nid = 'f'\npath = '/etc'\nmode = '0888'\n",
+        "name = 'x'\n[[setting]]\nid = 's'\npaths = ['/a']\nkey = 'k'\n",
+        "name = 'x'\n[[deadlines.rule]]\nid = 'd'\nwithin = 'soon'\n",
+        "name = 'x'\n[[deadlines.rule]]\nid = 'd'\nwithin = '1 day'\nfrom = []\n",
+        "name = 'x'\n[[waiver]]\nid = 'W'\nreason = 'r'\nexpires = '2026-01-01'\n",
     ] {
         assert!(dormouse_policy::Baseline::parse(text).is_err());
         invalid("baseline-v1.json", &to_json(text));

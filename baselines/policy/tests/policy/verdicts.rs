@@ -406,16 +406,18 @@ fn findings_name_the_cves_that_they_mend_and_scopes_reach_by_them() {
             "name = 'x'\nsuites = ['bookworm', 'bookworm-security']\n[upgrades]\nonly = {only}\n"
         );
         let assessment = judge_with(&baseline, &there, &releases, &advisories(), NOW);
-        let names: Vec<_> = assessment
+        let mut names: Vec<_> = assessment
             .findings
             .iter()
             .map(|finding| finding.package.clone())
             .collect();
+        names.sort();
         (names.join(" "), assessment)
     };
     let (all, assessment) = found("[]");
     assert_eq!(all, "bash curl openssl");
-    let openssl = assessment.findings.last().unwrap();
+    let openssl = assessment.findings.first().unwrap();
+    assert_eq!(openssl.package, "openssl", "what is exploited comes first");
     let cves: Vec<_> = openssl
         .cves
         .iter()
@@ -428,7 +430,7 @@ fn findings_name_the_cves_that_they_mend_and_scopes_reach_by_them() {
             ("CVE-2026-0002", Some("DSA-9999-1"), true)
         ]
     );
-    assert!(assessment.findings.first().unwrap().cves.is_empty());
+    assert!(assessment.findings.last().unwrap().cves.is_empty());
     for (only, names) in [
         ("['all']", "bash curl openssl"),
         ("['security']", "curl openssl"),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use dormouse_advisories::{Advisories, Index, Suite};
 use dormouse_block::{Digest, Locator};
 use dormouse_filesystem::{Guest, MemoryTree};
-use dormouse_packages::{Inventory, take};
-use dormouse_policy::{Assessment, Baseline, Question, Releases, assess};
+use dormouse_packages::{Inventory, Observation, take};
+use dormouse_policy::{Assessment, Baseline, History, Question, Releases, assess};
 
 pub(crate) const NOW: &str = "2026-01-02T00:00:00Z";
 
@@ -91,23 +91,59 @@ pub(crate) fn judge_with(
     advisories: &Advisories,
     as_of: &str,
 ) -> Assessment {
-    let baseline = Baseline::parse(baseline).unwrap();
     let labels = BTreeMap::from([("stage".to_owned(), "production".to_owned())]);
-    let question = Question {
-        baseline: &baseline,
-        inventory,
-        labels: &labels,
-        releases,
-        advisories,
-        as_of: as_of.parse().unwrap(),
-    };
-    let assessment = assess(&question);
-    // The same question has the same answer, to the byte, and the answer survives being written down.
+    ask(
+        baseline,
+        &Question {
+            baseline: &Baseline::parse(baseline).unwrap(),
+            inventory,
+            labels: &labels,
+            releases,
+            advisories,
+            observations: &[],
+            history: &History::default(),
+            as_of: as_of.parse().unwrap(),
+        },
+    )
+}
+
+pub(crate) fn judge_knowing(
+    baseline: &str,
+    inventory: &Inventory,
+    releases: &Releases,
+    observations: &[Observation],
+    history: &History,
+    labels: &BTreeMap<String, String>,
+    as_of: &str,
+) -> Assessment {
+    ask(
+        baseline,
+        &Question {
+            baseline: &Baseline::parse(baseline).unwrap(),
+            inventory,
+            labels,
+            releases,
+            advisories: &Advisories::default(),
+            observations,
+            history,
+            as_of: as_of.parse().unwrap(),
+        },
+    )
+}
+
+fn ask(baseline: &str, question: &Question<'_>) -> Assessment {
+    let assessment = assess(question);
+    // The same question has the same answer, to the byte, and the answer survives being written down, as published.
     let json = serde_json::to_string(&assessment).unwrap();
-    assert_eq!(serde_json::to_string(&assess(&question)).unwrap(), json);
+    assert_eq!(serde_json::to_string(&assess(question)).unwrap(), json);
     assert_eq!(
         serde_json::from_str::<Assessment>(&json).unwrap(),
         assessment
+    );
+    crate::schemas::valid("assessment-v1.json", &serde_json::from_str(&json).unwrap());
+    assert_eq!(
+        Baseline::parse(baseline).unwrap().name,
+        assessment.baseline.name
     );
     assessment
 }

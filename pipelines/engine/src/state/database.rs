@@ -1,10 +1,12 @@
 //! The database: runs, machines, restore points, packages, findings, gaps, and the results of finished stages.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dormouse_block::{Digest, Error, Gap, Identity, Result};
-use dormouse_policy::MendedCve;
+use dormouse_policy::{Due, History, MendedCve};
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::StageName;
@@ -43,6 +45,16 @@ create table if not exists cves (
     exploited integer not null, epss text
 ) strict;
 create index if not exists cves_by_name on cves (run, cve);
+create table if not exists deadlines (
+    run text not null, machine text not null, point text not null, package text not null, rule text not null,
+    severity text, exploited integer not null, since text not null, until text, overdue integer not null,
+    deadline text not null, cve text, waiver text
+) strict;
+create index if not exists deadlines_by_end on deadlines (run, until);
+create table if not exists first_seen (
+    machine text not null, package text not null, what text not null, seen text not null,
+    primary key (machine, package, what)
+) strict;
 create table if not exists gaps (
     run text not null, machine text not null, point text not null, place text not null, kind text not null,
     why text not null, may_hide_packages integer not null
@@ -142,6 +154,12 @@ pub struct FindingRow {
     pub waiver: Option<String>,
     /// The CVEs that the wanted version mends.
     pub cves: Vec<MendedCve>,
+    /// How bad.
+    pub severity: Option<String>,
+    /// Until when it may stay.
+    pub due: Option<Due>,
+    /// By what a later run knows it again.
+    pub sightings: Vec<String>,
 }
 
 fn fail(error: rusqlite::Error) -> Error {
@@ -333,6 +351,7 @@ impl Database {
     pub fn record_machine(
         &self,
         run: &str,
+        as_of: Timestamp,
         machine: &str,
         format: &str,
         files: &[String],
@@ -346,6 +365,7 @@ impl Database {
             "packages",
             "findings",
             "cves",
+            "deadlines",
             "gaps",
         ] {
             transaction
@@ -363,6 +383,7 @@ impl Database {
             .map_err(fail)?;
         for point in points {
             record_point(&transaction, run, point).map_err(fail)?;
+            record_sightings(&transaction, as_of, point).map_err(fail)?;
         }
         transaction.commit().map_err(fail)
     }
@@ -390,6 +411,39 @@ impl Database {
                 .map_err(fail)?;
         }
         Ok(())
+    }
+
+    /// When findings were first seen, by machine.
+    ///
+    /// # Errors
+    /// As [`Database::unfinished`]; `Corrupt` for an instant that does not read.
+    pub fn histories(&self) -> Result<BTreeMap<String, History>> {
+        let connection = self.connection();
+        let mut statement = connection
+            .prepare("select machine, package, what, seen from first_seen")
+            .map_err(fail)?;
+        let rows = statement
+            .query_map([], |row| {
+                Ok((
+                    row.get::<_, String>(0)?,
+                    row.get::<_, String>(1)?,
+                    row.get::<_, String>(2)?,
+                    row.get::<_, String>(3)?,
+                ))
+            })
+            .map_err(fail)?;
+        let mut histories = BTreeMap::<String, History>::new();
+        for row in rows {
+            let (machine, package, what, seen) = row.map_err(fail)?;
+            let seen = seen.parse().map_err(|error: jiff::Error| {
+                Error::corrupt("the state holds a bad instant").because(error)
+            })?;
+            histories
+                .entry(machine)
+                .or_default()
+                .note(package, what, seen);
+        }
+        Ok(histories)
     }
 
     /// Answers an SQL query with its column names and rows as text. The statement must not write.
@@ -483,7 +537,28 @@ fn record_point(
         "insert into cves (run, machine, point, package, cve, advisory, installed, fixed, wanted, urgency, exploited, epss)
          values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?;
+    let mut deadlines = transaction.prepare_cached(
+        "insert into deadlines (run, machine, point, package, rule, severity, exploited, since, until, overdue, deadline, cve, waiver)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    )?;
     for finding in &point.findings {
+        if let Some(due) = &finding.due {
+            deadlines.execute(params![
+                run,
+                point.machine,
+                point.point,
+                finding.package,
+                finding.rule,
+                finding.severity,
+                finding.cves.iter().any(|cve| cve.exploited),
+                due.since.to_string(),
+                due.until.map(|until| until.to_string()),
+                due.overdue,
+                due.rule,
+                due.cve,
+                finding.waiver
+            ])?;
+        }
         for cve in &finding.cves {
             cves.execute(params![
                 run,
@@ -525,6 +600,26 @@ fn record_point(
             why,
             hides
         ])?;
+    }
+    Ok(())
+}
+
+/// Notes what was seen; the earliest instant stays.
+fn record_sightings(
+    transaction: &rusqlite::Transaction<'_>,
+    as_of: Timestamp,
+    point: &PointRow,
+) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached(
+        "insert into first_seen (machine, package, what, seen) values (?1, ?2, ?3, ?4)
+         on conflict (machine, package, what) do update set seen = min(seen, excluded.seen)",
+    )?;
+    // All of one length, so that their order as text is theirs in time.
+    let seen = format!("{as_of:.9}");
+    for finding in &point.findings {
+        for what in &finding.sightings {
+            statement.execute(params![point.machine, finding.package, what, seen])?;
+        }
     }
     Ok(())
 }

@@ -327,7 +327,7 @@ fn a_real_saved_guest_is_suspended() {
     let len = fs::metadata(world.path("alpine319.save")).unwrap().len();
     assert_eq!(point.info.memory, Some(len));
     assert!(point.power.forbids_editing().is_some());
-    let inspection = point.inspect().unwrap();
+    let inspection = point.inspect(&std::collections::BTreeSet::new()).unwrap();
     let signs: Vec<_> = inspection
         .evidence
         .iter()
@@ -430,7 +430,11 @@ fn an_archive_is_read_in_place_and_held_against_its_manifest() {
     bytes[begin + length - 1] ^= 1;
     fs::write(world.path("web.ova"), bytes).unwrap();
     let machine = world.only();
-    let inspection = machine.open_point("active").unwrap().inspect().unwrap();
+    let inspection = machine
+        .open_point("active")
+        .unwrap()
+        .inspect(&std::collections::BTreeSet::new())
+        .unwrap();
     assert!(!inspection.complete(), "{:?}", inspection.gaps);
     assert!(
         inspection

@@ -82,7 +82,11 @@ fn the_kernel_in_memory_is_held_against_the_one_on_disk() {
         bytes.extend(asleep(release, build));
         world.write("web.save", bytes);
         let machine = world.only();
-        let inspection = machine.open_point("active").unwrap().inspect().unwrap();
+        let inspection = machine
+            .open_point("active")
+            .unwrap()
+            .inspect(&std::collections::BTreeSet::new())
+            .unwrap();
         assert!(matches!(inspection.power, Power::Suspended { .. }));
         valid(&inspection);
         let memory = inspection.memory.unwrap();
@@ -105,7 +109,11 @@ fn memory_that_speaks_of_two_kernels_names_none() {
     world.write("lone", &bytes);
     // A state that names no disk is all there is of its machine.
     for machine in [world.only(), world.alone("lone").unwrap()] {
-        let inspection = machine.open_point("active").unwrap().inspect().unwrap();
+        let inspection = machine
+            .open_point("active")
+            .unwrap()
+            .inspect(&std::collections::BTreeSet::new())
+            .unwrap();
         valid(&inspection);
         assert_eq!(inspection.power.as_str(), "suspended");
         assert!(!inspection.complete());
@@ -132,7 +140,7 @@ fn memory_that_speaks_of_two_kernels_names_none() {
         .only()
         .open_point("active")
         .unwrap()
-        .inspect()
+        .inspect(&std::collections::BTreeSet::new())
         .unwrap();
     assert_eq!(inspection.power.as_str(), "suspended");
     assert_eq!(inspection.memory.unwrap().kernel, None);
@@ -170,7 +178,11 @@ fn cloud_hypervisor_s_snapshots_are_machines() {
     }
     world.write("snapshot/memory-ranges", memory);
     let machine = world.only();
-    let inspection = machine.open_point("active").unwrap().inspect().unwrap();
+    let inspection = machine
+        .open_point("active")
+        .unwrap()
+        .inspect(&std::collections::BTreeSet::new())
+        .unwrap();
     assert_eq!(inspection.power.as_str(), "suspended");
     assert!(!inspection.evidence[0].verified);
     assert_eq!(

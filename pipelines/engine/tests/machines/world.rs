@@ -202,7 +202,11 @@ pub(crate) fn stream(texts: &[(usize, &str)]) -> Vec<u8> {
 
 /// What was read of a point, in short: power, packages, and why what is missing may hide packages.
 pub(crate) fn seen(machine: &OpenMachine, point: &str) -> (String, usize, Vec<String>) {
-    let inspection = machine.open_point(point).unwrap().inspect().unwrap();
+    let inspection = machine
+        .open_point(point)
+        .unwrap()
+        .inspect(&std::collections::BTreeSet::new())
+        .unwrap();
     let packages = inspection
         .systems
         .iter()
