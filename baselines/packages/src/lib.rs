@@ -53,7 +53,9 @@ pub use inventory::{Coverage, FileRead, Inventory, take, take_of};
 pub use kernel::DefaultKernel;
 pub use os::OsRelease;
 pub use package::{Kind, Package};
-pub use probe::{FoundSetting, Observation, Observed, ObservedFile, Probe, SettingProbe, observe};
+pub use probe::{
+    FoundSetting, Observation, Observed, ObservedFile, Probe, SettingProbe, observe, time_zone,
+};
 pub use purl::Purl;
 pub use repositories::ConfiguredRepository;
 pub use state::State;

@@ -272,9 +272,13 @@ impl Baseline {
             toml::from_str(text).map_err(|error| bad_toml(text, "the baseline", &error))?;
         if let Some(like) = &baseline.deadlines.like {
             let shipped = SHIPPED.iter().find(|(name, _)| name == like);
-            let Some(other) = shipped.map(|(_, text)| Self::parse(text)).transpose()? else {
+            let other = shipped.map(|(_, text)| Self::parse(text)).transpose()?;
+            let Some(other) = other.filter(|other| !other.deadlines.rules.is_empty()) else {
+                let place = line_with(text, like)
+                    .map(|line| format!("line {line} of "))
+                    .unwrap_or_default();
                 return Err(Error::corrupt(format!(
-                    "the baseline: deadlines.like: there is no shipped baseline {like:?}"
+                    "{place}the baseline: deadlines.like: there is no shipped baseline {like:?} with deadlines"
                 )));
             };
             baseline.deadlines.follow(other.deadlines);

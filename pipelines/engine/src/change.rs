@@ -9,6 +9,7 @@ use dormouse_block::{Digest, Error, Meter, Result};
 use dormouse_disk::{ACTIVE, LibraryGate, PointKind};
 use dormouse_packages::Selection;
 use dormouse_packages::dpkg::Database;
+use dormouse_policy::window::SlotFact;
 use dormouse_policy::{Assessment, Rule, Verdict};
 use dormouse_remedy::{CatchUp, Only, Question, Wake};
 use dormouse_remedy::{Injection, Plan, Verification};
@@ -20,6 +21,7 @@ use crate::patch::cannot_be_written;
 use crate::patch::{PatchOptions, patch};
 use crate::payloads::Payloads;
 use crate::run::{RunOptions, library_folder};
+use crate::schedule::next_deadline;
 use crate::subjects::file_digest;
 use crate::work::Work;
 use crate::{Inject, Inspection, MachineOptions, OpenMachine, OutputFormat, Power, Standard, host};
@@ -43,6 +45,22 @@ pub enum Decision {
         /// What must happen when it wakes.
         plan: Box<CatchUp>,
     },
+    /// It is patched later: no change window is open, or others go first.
+    Postponed {
+        /// Why.
+        why: String,
+        /// When it may be, as far as that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+        /// The next times in which it may be changed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        slots: Vec<SlotFact>,
+        /// The first deadline of its findings.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Timestamp>,
+        /// Whether that is over before then.
+        misses_deadline: bool,
+    },
     /// Something is wrong with it that no package of the repositories mends, or it was not read whole.
     Cannot {
         /// Why.
@@ -59,6 +77,7 @@ impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing { why } | Self::Cannot { why } => f.write_str(why),
+            Self::Postponed { why, .. } => write!(f, "postponed: {why}"),
             Self::Inject { plan } => write!(f, "{} packages to inject", plan.packages.len()),
             Self::CatchUp { plan } => {
                 write!(f, "catch-up plan of {} packages", plan.bundle().len())
@@ -285,9 +304,12 @@ impl Planner<'_> {
             .why_not_to_be_edited(inspection)
             .or_else(|| cannot_be_written(&point, guest));
         match untouchable {
-            None => Ok(Decision::Inject {
-                plan: Box::new(plan),
-            }),
+            None => Ok(self
+                .standard
+                .postponed(inspection, assessments, &plan)
+                .unwrap_or_else(|| Decision::Inject {
+                    plan: Box::new(plan),
+                })),
             Some(why) => {
                 let wake = Wake {
                     plan: &plan,
@@ -298,7 +320,7 @@ impl Planner<'_> {
                     },
                     guest,
                     database: &loaded,
-                    deadline: None,
+                    deadline: next_deadline(assessments),
                 };
                 Ok(Decision::CatchUp {
                     plan: Box::new(CatchUp::make(&wake)?),
@@ -411,6 +433,7 @@ impl<'a> Changer<'a> {
     ) -> Result<Done> {
         match decision {
             Decision::Nothing { why } | Decision::Cannot { why } => Ok(Done::nothing(why)),
+            Decision::Postponed { .. } => Ok(Done::nothing(&decision.to_string())),
             Decision::Inject { plan } => self.patch(machine, point, plan),
             Decision::CatchUp { plan } => self.write_catch_up(machine, point, plan),
         }

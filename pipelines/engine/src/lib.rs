@@ -44,6 +44,7 @@ mod payloads;
 mod pipeline;
 mod report;
 mod run;
+mod schedule;
 mod staging;
 mod standard;
 mod state;

@@ -8,6 +8,7 @@ use dormouse_block::{Digest, Error, ErrorKind, Gap, Result};
 use dormouse_evidence::{RunReport, Totals};
 use dormouse_packages::dpkg::Version;
 use dormouse_packages::{Inventory, Observation};
+use dormouse_policy::stage::{Progress, Taken};
 use dormouse_policy::{
     Assessment, Baseline, Estate, History, Preferences, Question, Releases, SHIPPED, Scope, assess,
 };
@@ -16,6 +17,7 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIter
 
 use crate::index_folder::IndexFolder;
 use crate::run::RunOptions;
+use crate::schedule;
 use crate::{Inspection, RunRow};
 
 /// Where Debian installs the keys of its archive.
@@ -40,6 +42,8 @@ pub struct StandardOptions {
     pub estate: Option<PathBuf>,
     /// When findings were first seen, by machine.
     pub histories: BTreeMap<String, History>,
+    /// Which machines took which updates.
+    pub taken: Vec<Taken>,
     /// The instant to judge at.
     pub as_of: Timestamp,
 }
@@ -62,8 +66,12 @@ pub struct Standard {
     pub estate: Estate,
     /// When findings were first seen, by machine.
     pub histories: BTreeMap<String, History>,
+    /// What the state and the library know of stages.
+    pub progress: Progress,
     /// The instant to judge at.
     pub as_of: Timestamp,
+    /// The run's own instant, at which machines are changed or not.
+    pub now: Timestamp,
 }
 
 impl Standard {
@@ -102,7 +110,9 @@ impl Standard {
                 .transpose()?
                 .unwrap_or_default(),
             histories: options.histories.clone(),
+            progress: schedule::progress(options.taken.clone()),
             as_of,
+            now: options.as_of,
         })
     }
 

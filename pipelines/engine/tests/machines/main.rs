@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod stages;
 mod world;
 
 use std::fs;
