@@ -200,21 +200,32 @@ fn package_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D:
 fn minimum_versions<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
-    let versions = BTreeMap::<String, String>::deserialize(deserializer)?;
-    for (name, version) in &versions {
-        if !is_package_name(name) {
-            return Err(serde::de::Error::custom(format!(
-                "{name:?} is no package name"
-            )));
-        }
+    let versions = BTreeMap::<String, AnyVersion>::deserialize(deserializer)?;
+    match versions.keys().find(|name| !is_package_name(name)) {
+        Some(name) => Err(serde::de::Error::custom(format!(
+            "{name:?} is no package name"
+        ))),
+        None => Ok(versions
+            .into_iter()
+            .map(|(name, AnyVersion(version))| (name, version))
+            .collect()),
+    }
+}
+
+/// A version that some family may have.
+struct AnyVersion(String);
+
+impl<'de> Deserialize<'de> for AnyVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let version = String::deserialize(deserializer)?;
         let odd = |character: char| !character.is_ascii_graphic();
         if version.is_empty() || version.contains(odd) {
             return Err(serde::de::Error::custom(format!(
                 "{version:?} is no version: empty, or with a character that none has"
             )));
         }
+        Ok(Self(version))
     }
-    Ok(versions)
 }
 
 /// Reads `<< 1.2-3` and the like, as relations write them.

@@ -14,6 +14,7 @@ use dormouse_policy::{
 };
 use jiff::Timestamp;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use serde::Serialize;
 
 use crate::index_folder::IndexFolder;
 use crate::run::RunOptions;
@@ -151,16 +152,16 @@ impl Standard {
 
     /// What of this standard is a machine's own: its labels, and when its findings were first seen. With
     /// [`Standard::digest`] all that its judgement depends on.
-    pub(crate) fn own(
-        &self,
-        machine: &str,
-    ) -> (BTreeMap<String, String>, Vec<(&str, &str, String)>) {
+    pub(crate) fn own(&self, machine: &str) -> Own {
         let history = self.histories.get(machine);
         let seen = history
             .into_iter()
             .flat_map(|history| history.before(self.as_of));
-        let seen = seen.map(|(package, what, seen)| (package, what, seen.to_string()));
-        (self.estate.labels(machine), seen.collect())
+        let seen = seen.map(|(package, what, seen)| format!("{package} {what} {seen}"));
+        Own {
+            labels: self.estate.labels(machine),
+            seen: seen.collect(),
+        }
     }
 
     /// Judges every operating system of a restore point; a point without one is judged as unread.
@@ -253,6 +254,14 @@ impl Standard {
             .chain(advisories.map(|feed| format!("{}, {}", feed.name, feed.digest)))
             .collect()
     }
+}
+
+/// What of a standard is one machine's own.
+#[derive(Debug, Serialize)]
+pub(crate) struct Own {
+    labels: BTreeMap<String, String>,
+    /// What was seen before the instant judged, and when.
+    seen: Vec<String>,
 }
 
 /// Verifies the repositories, several at a time.
