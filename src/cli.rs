@@ -297,8 +297,10 @@ pub(crate) enum Command {
     Feed(Feed),
     /// Make and show signing keys
     Key(Key),
-    /// Print a commented baseline to start from
-    Baseline,
+    /// Print a commented baseline to start from; list and print those shipped
+    Baseline(Baseline),
+    /// Print a commented estate to start from; say when machines may be changed
+    Estate(Estate),
     /// Print completions for a shell
     Completions {
         /// The shell.
@@ -306,6 +308,48 @@ pub(crate) enum Command {
     },
     /// Print the manual page
     Man,
+}
+
+/// Baselines.
+#[derive(Debug, Args)]
+pub(crate) struct Baseline {
+    /// What to do; a commented baseline is printed unless said
+    #[command(subcommand)]
+    pub(crate) action: Option<BaselineAction>,
+}
+
+/// What to do with baselines.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BaselineAction {
+    /// List those shipped
+    List,
+    /// Print one of those shipped
+    Show {
+        /// Its name
+        name: String,
+    },
+}
+
+/// Estates.
+#[derive(Debug, Args)]
+pub(crate) struct Estate {
+    /// What to do; a commented estate is printed unless said
+    #[command(subcommand)]
+    pub(crate) action: Option<EstateAction>,
+}
+
+/// What to do with estates.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EstateAction {
+    /// Say what the estate (--estate) says of machines: labels, time zone, the next times in which they may be changed
+    Show {
+        /// Machines' names
+        #[arg(required = true)]
+        machines: Vec<String>,
+        /// How many times to say
+        #[arg(long, default_value_t = 3)]
+        slots: u8,
+    },
 }
 
 /// Images to look at.

@@ -106,10 +106,8 @@ fn dispatch(command: &Command, settings: &Settings) -> anyhow::Result<Exit> {
         Command::Query(arguments) => commands::query::run(arguments, settings),
         Command::Feed(arguments) => commands::feed::run(arguments, settings),
         Command::Key(arguments) => commands::key::run(arguments, settings),
-        Command::Baseline => {
-            answer::Answer::new(settings).text(dormouse_policy::default_baseline())?;
-            Ok(Exit::Done)
-        }
+        Command::Baseline(arguments) => commands::baseline::run(arguments, settings),
+        Command::Estate(arguments) => commands::estate::run(arguments, settings),
         Command::Completions { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "dormouse", &mut out);

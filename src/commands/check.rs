@@ -1,8 +1,9 @@
 //! `dormouse check`.
 
 use dormouse_packages::Selection;
-use dormouse_policy::{Assessment, Finding};
-
+use dormouse_policy::deadline::severity_word;
+use dormouse_policy::{Assessment, Due, Finding, Risk};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::inspect::{Look, inspections};
@@ -104,31 +105,87 @@ fn draw(answer: &Answer<'_>, assessments: &[Assessment]) -> String {
         ]);
     }
     out.push_str(&table.text());
-    let mut findings = answer.table(&["Machine", "Package", "Installed", "Wanted", "Why", "CVEs"]);
-    let mut any = false;
-    for assessment in assessments {
-        for finding in &assessment.findings {
-            any = true;
-            let waived = finding
-                .waiver
-                .as_ref()
-                .map(|waiver| format!(" (waived: {})", waiver.id))
-                .unwrap_or_default();
-            findings.add([
-                assessment.at.machine.as_deref().unwrap_or_default(),
-                &finding.package,
-                finding.installed.as_deref().unwrap_or("-"),
-                finding.wanted.as_deref().unwrap_or("-"),
-                &format!("{}{waived}", finding.why),
-                &cves(finding),
-            ]);
+    let dated = assessments
+        .iter()
+        .flat_map(|assessment| &assessment.findings)
+        .any(|finding| finding.due.is_some());
+    let mut columns = vec!["Machine", "Finding", "Severity"];
+    columns.extend(dated.then_some("Due"));
+    columns.extend(["Is", "Wanted", "Why", "CVEs"]);
+    let mut findings = answer.table(&columns);
+    // The riskiest of all machines first.
+    let mut all: Vec<(&Assessment, &Finding)> = assessments
+        .iter()
+        .flat_map(|assessment| assessment.findings.iter().map(move |one| (assessment, one)))
+        .collect();
+    all.sort_by_key(|(assessment, finding)| Risk::of(assessment, finding));
+    let any = !all.is_empty();
+    for (assessment, finding) in all {
+        let waived = finding
+            .waiver
+            .as_ref()
+            .map(|waiver| format!(" (waived: {})", waiver.id))
+            .unwrap_or_default();
+        let check = finding.check.as_ref();
+        let is = check.map(|check| check.found.as_str());
+        let wanted = check.map(|check| check.expected.as_str());
+        let mut cells = vec![
+            assessment.at.machine.clone().unwrap_or_default(),
+            finding.package.clone(),
+            finding
+                .severity
+                .map_or_else(|| "-".to_owned(), severity_word),
+        ];
+        if dated {
+            let due = finding.due.as_ref();
+            cells.push(due.map_or_else(|| "-".to_owned(), |due| due_text(due, assessment.as_of)));
         }
+        cells.extend([
+            is.or(finding.installed.as_deref())
+                .unwrap_or("-")
+                .to_owned(),
+            wanted
+                .or(finding.wanted.as_deref())
+                .unwrap_or("-")
+                .to_owned(),
+            format!("{}{waived}", finding.why),
+            cves(finding),
+        ]);
+        findings.add(cells);
     }
     if any {
         out.push('\n');
         out.push_str(&findings.text());
     }
     out
+}
+
+/// A deadline for people: its day in UTC, and how far that is.
+fn due_text(due: &Due, as_of: Timestamp) -> String {
+    let triage = if due.forensic_triage {
+        ", forensic triage first"
+    } else {
+        ""
+    };
+    let Some(until) = due.until else {
+        return format!("next upgrade{triage}");
+    };
+    let day = until.strftime("%Y-%m-%d");
+    let far = until.duration_since(as_of).as_secs().unsigned_abs();
+    let far = match far {
+        0..=172_799 => count(far / 3600, "hour"),
+        _ => count(far / 86_400, "day"),
+    };
+    if due.overdue {
+        format!("{day} (overdue {far}{triage})")
+    } else {
+        format!("{day} (in {far}{triage})")
+    }
+}
+
+fn count(n: u64, unit: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{n} {unit}{plural}")
 }
 
 /// The CVEs of a finding, those known to be exploited first.
@@ -143,4 +200,45 @@ fn cves(finding: &Finding) -> String {
         })
         .collect();
     names.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_are_told_by_how_far_they_are() {
+        let due = |until: Option<&str>, overdue| Due {
+            until: until.map(|until| until.parse().unwrap()),
+            since: Timestamp::UNIX_EPOCH,
+            from: dormouse_policy::deadline::Start::Published,
+            within: "3 days".parse().unwrap(),
+            rule: "r".to_owned(),
+            overdue,
+            cve: None,
+            forensic_triage: false,
+            assumed: std::collections::BTreeMap::new(),
+        };
+        let as_of = "2026-01-10T00:00:00Z".parse().unwrap();
+        for (until, overdue, text) in [
+            (
+                Some("2026-01-13T00:00:00Z"),
+                false,
+                "2026-01-13 (in 3 days)",
+            ),
+            (
+                Some("2026-01-10T01:30:00Z"),
+                false,
+                "2026-01-10 (in 1 hour)",
+            ),
+            (
+                Some("2025-12-29T00:00:00Z"),
+                true,
+                "2025-12-29 (overdue 12 days)",
+            ),
+            (None, false, "next upgrade"),
+        ] {
+            assert_eq!(due_text(&due(until, overdue), as_of), text);
+        }
+    }
 }

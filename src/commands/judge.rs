@@ -1,11 +1,10 @@
 //! What `check`, `plan`, `patch` and `catch-up` share: the standard, and restore points judged by it.
 
 use anyhow::bail;
-use std::collections::BTreeMap;
-
 use dormouse_engine::{Standard, StandardOptions, State};
-use dormouse_policy::{Assessment, History, Verdict};
+use dormouse_policy::{Assessment, Verdict};
 
+use super::target::say;
 use crate::cli::FailOn;
 use crate::exit::Exit;
 use crate::settings::Settings;
@@ -20,6 +19,7 @@ pub(crate) fn standard(settings: &Settings) -> anyhow::Result<Standard> {
             "no baseline to judge by; give -b NAME or -b FILE (`dormouse baseline` prints one to start from)"
         );
     };
+    let state = known_state(settings);
     Ok(Standard::load(&StandardOptions {
         baseline,
         repositories: settings.global.repo.clone(),
@@ -29,18 +29,34 @@ pub(crate) fn standard(settings: &Settings) -> anyhow::Result<Standard> {
         // Without a place for the state every index is read anew.
         cache: settings.state().ok().map(|state| state.join("index")),
         estate: settings.global.estate.clone(),
-        histories: histories(settings),
+        histories: state
+            .as_ref()
+            .and_then(|state| state.database.histories().ok())
+            .unwrap_or_default(),
+        taken: state
+            .as_ref()
+            .and_then(|state| state.database.taken().ok())
+            .unwrap_or_default(),
         as_of: settings.as_of(),
     })?)
 }
 
-/// When findings were first seen, where there is a state that says so.
-fn histories(settings: &Settings) -> BTreeMap<String, History> {
-    let known = settings.state().ok().filter(|state| state.is_dir());
-    known
-        .and_then(|state| State::open(&state).ok())
-        .and_then(|state| state.database.histories().ok())
-        .unwrap_or_default()
+/// The state, where there is one already: when findings were first seen, and who took which updates.
+fn known_state(settings: &Settings) -> Option<State> {
+    let known = settings.state().ok()?;
+    if !known.join("dormouse.db").is_file() {
+        return None;
+    }
+    match State::open(&known) {
+        Ok(state) => Some(state),
+        Err(error) => {
+            say(&format!(
+                "judged without the state: {}",
+                error.with_causes()
+            ));
+            None
+        }
+    }
 }
 
 /// What an assessment ends a command with: incomplete coverage outranks findings.

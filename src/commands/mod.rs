@@ -1,8 +1,10 @@
 //! One module a command.
 
+pub(crate) mod baseline;
 pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod cp;
+pub(crate) mod estate;
 pub(crate) mod feed;
 pub(crate) mod inspect;
 pub(crate) mod inventory;

@@ -173,6 +173,15 @@ fn draw(document: &Document) -> String {
                     let _ = writeln!(out, "  {file}");
                 }
             }
+            Decision::Postponed { slots, .. } => {
+                for slot in slots {
+                    let _ = writeln!(
+                        out,
+                        "  window {}: {} to {} ({})",
+                        slot.window, slot.from, slot.until, slot.local
+                    );
+                }
+            }
             Decision::Nothing { .. } | Decision::Cannot { .. } => {}
         }
     }

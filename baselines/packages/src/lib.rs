@@ -54,7 +54,9 @@ pub use kernel::memory::{KernelCandidate, KernelSearch, KernelText, MemoryKernel
 pub use kernel::{DefaultKernel, build_on_disk};
 pub use os::OsRelease;
 pub use package::{Kind, Package};
-pub use probe::{FoundSetting, Observation, Observed, ObservedFile, Probe, SettingProbe, observe};
+pub use probe::{
+    FoundSetting, Observation, Observed, ObservedFile, Probe, SettingProbe, observe, time_zone,
+};
 pub use purl::Purl;
 pub use repositories::ConfiguredRepository;
 pub use state::State;

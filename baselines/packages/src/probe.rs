@@ -121,6 +121,33 @@ pub fn observe(guest: &Guest, probes: &BTreeSet<Probe>) -> Vec<Observation> {
         .collect()
 }
 
+/// The name of the time zone that a guest is set up for: where `/etc/localtime` leads, else what `/etc/timezone` says.
+///
+/// Nothing rests on it but the hour at which the machine may be changed; whether it is a zone's name is for others to say.
+///
+/// # Errors
+/// The filesystem's.
+pub fn time_zone(guest: &Guest) -> Result<Option<String>> {
+    const FOLDER: &str = "zoneinfo/";
+    /// Longer than any zone's name.
+    const MAX_NAME: u64 = 256;
+    let path =
+        |text: &str| GuestPath::new(text).map_err(|error| Error::corrupt("no path").because(error));
+    let target = guest.read_link(&path("/etc/localtime")?)?;
+    let target = target.and_then(|target| String::from_utf8(target).ok());
+    if let Some((_, name)) = target
+        .as_deref()
+        .and_then(|target| target.split_once(FOLDER))
+    {
+        return Ok(Some(name.to_owned()));
+    }
+    let text = guest.read(&path("/etc/timezone")?, MAX_NAME)?;
+    Ok(text
+        .and_then(|text| String::from_utf8(text).ok())
+        .map(|text| text.trim().to_owned())
+        .filter(|name| !name.is_empty()))
+}
+
 struct Observer<'a> {
     guest: &'a Guest,
     digested: u64,

@@ -233,21 +233,32 @@ fn package_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D:
 fn minimum_versions<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
-    let versions = BTreeMap::<String, String>::deserialize(deserializer)?;
-    for (name, version) in &versions {
-        if !is_package_name(name) {
-            return Err(serde::de::Error::custom(format!(
-                "{name:?} is no package name"
-            )));
-        }
+    let versions = BTreeMap::<String, AnyVersion>::deserialize(deserializer)?;
+    match versions.keys().find(|name| !is_package_name(name)) {
+        Some(name) => Err(serde::de::Error::custom(format!(
+            "{name:?} is no package name"
+        ))),
+        None => Ok(versions
+            .into_iter()
+            .map(|(name, AnyVersion(version))| (name, version))
+            .collect()),
+    }
+}
+
+/// A version that some family may have.
+struct AnyVersion(String);
+
+impl<'de> Deserialize<'de> for AnyVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let version = String::deserialize(deserializer)?;
         let odd = |character: char| !character.is_ascii_graphic();
         if version.is_empty() || version.contains(odd) {
             return Err(serde::de::Error::custom(format!(
                 "{version:?} is no version: empty, or with a character that none has"
             )));
         }
+        Ok(Self(version))
     }
-    Ok(versions)
 }
 
 /// Reads `<< 1.2-3` and the like, as relations write them.
@@ -305,9 +316,13 @@ impl Baseline {
             toml::from_str(text).map_err(|error| bad_toml(text, "the baseline", &error))?;
         if let Some(like) = &baseline.deadlines.like {
             let shipped = SHIPPED.iter().find(|(name, _)| name == like);
-            let Some(other) = shipped.map(|(_, text)| Self::parse(text)).transpose()? else {
+            let other = shipped.map(|(_, text)| Self::parse(text)).transpose()?;
+            let Some(other) = other.filter(|other| !other.deadlines.rules.is_empty()) else {
+                let place = line_with(text, like)
+                    .map(|line| format!("line {line} of "))
+                    .unwrap_or_default();
                 return Err(Error::corrupt(format!(
-                    "the baseline: deadlines.like: there is no shipped baseline {like:?}"
+                    "{place}the baseline: deadlines.like: there is no shipped baseline {like:?} with deadlines"
                 )));
             };
             baseline.deadlines.follow(other.deadlines);

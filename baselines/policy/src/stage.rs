@@ -106,6 +106,48 @@ pub enum Turn {
     },
 }
 
+impl Progress {
+    /// What of this the turn of one machine depends on; none where its category has no stage.
+    #[must_use]
+    pub fn of(&self, stages: &[Stage], machine: &str) -> Option<Self> {
+        let category = self.categories.get(machine)?;
+        let stage = stages.iter().find(|stage| stage.category == *category)?;
+        let group = self.groups.get(machine);
+        let concerns = |name: &str| {
+            let theirs = self.categories.get(name);
+            theirs == stage.after.as_ref() && theirs.is_some()
+                || stage.canary.is_some() && theirs == Some(category)
+        };
+        let taken = self.taken.iter().filter(|one| concerns(&one.machine));
+        Some(Self {
+            categories: self
+                .categories
+                .iter()
+                .filter(|(name, _)| {
+                    let took = self.taken.iter().any(|one| one.machine == **name);
+                    concerns(name) && (took || self.groups.get(*name) == group)
+                })
+                .map(|(name, category)| (name.clone(), category.clone()))
+                .collect(),
+            groups: self
+                .groups
+                .iter()
+                .filter(|(name, other)| concerns(name) && Some(*other) == group)
+                .map(|(name, group)| (name.clone(), *group))
+                .collect(),
+            packages: self
+                .packages
+                .iter()
+                .filter(|(name, _)| {
+                    stage.untested == Untested::Pass && Some(*name) == stage.after.as_ref()
+                })
+                .map(|(name, packages)| (name.clone(), packages.clone()))
+                .collect(),
+            taken: taken.cloned().collect(),
+        })
+    }
+}
+
 /// The digest of a machine's package set: equal for machines that are alike.
 #[must_use]
 pub fn package_set(inventory: &Inventory) -> Digest {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use dormouse_block::{Digest, Error, Meter, Result};
 use dormouse_disk::{ACTIVE, LibraryGate, PointKind};
 use dormouse_packages::dpkg::Database;
+use dormouse_policy::window::SlotFact;
 use dormouse_policy::{Assessment, Rule, Verdict};
 use dormouse_remedy::{CatchUp, Only, Question, Wake, WokenKernel};
 use dormouse_remedy::{Injection, Plan, Verification};
@@ -19,6 +20,7 @@ use crate::patch::cannot_be_written;
 use crate::patch::{PatchOptions, patch};
 use crate::payloads::Payloads;
 use crate::run::{RunOptions, library_folder};
+use crate::schedule::next_deadline;
 use crate::subjects::file_digest;
 use crate::work::Work;
 use crate::{Inject, Inspection, MachineOptions, OpenMachine, OutputFormat, Power, Standard, host};
@@ -42,6 +44,22 @@ pub enum Decision {
         /// What must happen when it wakes.
         plan: Box<CatchUp>,
     },
+    /// It is patched later: no change window is open, or others go first.
+    Postponed {
+        /// Why.
+        why: String,
+        /// When it may be, as far as that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+        /// The next times in which it may be changed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        slots: Vec<SlotFact>,
+        /// The first deadline of its findings.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Timestamp>,
+        /// Whether that is over before then.
+        misses_deadline: bool,
+    },
     /// Something is wrong with it that no package of the repositories mends, or it was not read whole.
     Cannot {
         /// Why.
@@ -58,6 +76,7 @@ impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing { why } | Self::Cannot { why } => f.write_str(why),
+            Self::Postponed { why, .. } => write!(f, "postponed: {why}"),
             Self::Inject { plan } => write!(f, "{} packages to inject", plan.packages.len()),
             Self::CatchUp { plan } => {
                 write!(f, "catch-up plan of {} packages", plan.bundle().len())
@@ -299,9 +318,12 @@ impl Planner<'_> {
             .or_else(|| cannot_be_written(&point, guest))
             .or_else(|| machine.encrypted(&point));
         match untouchable {
-            None => Ok(Decision::Inject {
-                plan: Box::new(plan),
-            }),
+            None => Ok(self
+                .standard
+                .postponed(inspection, assessments, &plan)
+                .unwrap_or_else(|| Decision::Inject {
+                    plan: Box::new(plan),
+                })),
             Some(why) => {
                 let wake = Wake {
                     plan: &plan,
@@ -313,7 +335,7 @@ impl Planner<'_> {
                     kernel: woken,
                     guest,
                     database: &loaded,
-                    deadline: None,
+                    deadline: next_deadline(assessments),
                 };
                 Ok(Decision::CatchUp {
                     plan: Box::new(CatchUp::make(&wake)?),
@@ -426,6 +448,7 @@ impl<'a> Changer<'a> {
     ) -> Result<Done> {
         match decision {
             Decision::Nothing { why } | Decision::Cannot { why } => Ok(Done::nothing(why)),
+            Decision::Postponed { .. } => Ok(Done::nothing(&decision.to_string())),
             Decision::Inject { plan } => self.patch(machine, point, plan),
             Decision::CatchUp { plan } => self.write_catch_up(machine, point, plan),
         }

@@ -24,7 +24,7 @@
 //!     keys: Keys::default(),
 //! };
 //! let machine = OpenMachine::open("web-01", Path::new("/srv/library/web-01.qcow2"), &options)?;
-//! let inspection = machine.open_point("active")?.inspect()?;
+//! let inspection = machine.open_point("active")?.inspect(&std::collections::BTreeSet::new())?;
 //! println!("{}: {}", inspection.at, inspection.power.as_str());
 //! # Ok(()) }
 //! ```
@@ -45,6 +45,7 @@ mod payloads;
 mod pipeline;
 mod report;
 mod run;
+mod schedule;
 mod staging;
 mod standard;
 mod state;

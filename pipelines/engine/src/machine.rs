@@ -220,6 +220,9 @@ pub struct SystemFact {
     pub snapshots: Vec<Subvolume>,
     /// Its packages.
     pub inventory: Inventory,
+    /// The time zone that it is set up for, as its own files say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
     /// What it answered to questions about its files and settings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observations: Vec<Observation>,
@@ -1066,6 +1069,7 @@ impl OpenPoint {
                     .map(|mount| (mount.at.to_string(), mount.volume.clone()))
                     .collect(),
                 inventory: dormouse_packages::take_of(guest, &self.at, selection),
+                time_zone: dormouse_packages::time_zone(guest).unwrap_or_default(),
                 observations: dormouse_packages::observe(guest, probes),
                 // What cannot be read is a gap of the inventory already, and this is no evidence.
                 first_boot: first_boot::read(guest).unwrap_or_default(),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use dormouse_block::{Digest, Gap, Locator, Result};
-use dormouse_disk::PointInfo;
+use dormouse_disk::{ACTIVE, PointInfo};
 use dormouse_evidence::{MachineReport, PointReport, ReportFinding, ReportLeft, RunReport};
 use dormouse_policy::deadline::severity_word;
+use dormouse_policy::stage::{Update, package_set};
 use dormouse_policy::{Assessment, Finding, Verdict};
 use jiff::Timestamp;
 
@@ -99,6 +100,22 @@ impl PointResult {
         gaps
     }
 
+    /// The package set that a patched machine had, the updates it took, and whether it stands with them, verified.
+    fn took(&self) -> Option<(Digest, Vec<Update>, bool)> {
+        let Some(Decision::Inject { plan }) = &self.decision else {
+            return None;
+        };
+        let verified = self.verified.as_ref()?;
+        let system = self.inspection.as_ref()?.systems.first()?;
+        let passes = verified.passes()? && verified.outputs_match;
+        let update = |package: &dormouse_remedy::PlannedPackage| Update {
+            package: package.name.clone(),
+            version: package.version.clone(),
+        };
+        let updates = plan.packages.iter().map(update).collect();
+        Some((package_set(&system.inventory), updates, passes))
+    }
+
     /// The files that were written for it, by path within the results.
     #[must_use]
     pub fn output_digests(&self) -> Vec<(String, Digest)> {
@@ -166,8 +183,11 @@ impl PointResult {
                 .findings()
                 .map(|finding| ReportFinding {
                     package: finding.package.clone(),
-                    installed: finding.installed.clone().unwrap_or_default(),
-                    wanted: finding.wanted.clone().unwrap_or_default(),
+                    installed: is(finding),
+                    wanted: wanted(finding),
+                    severity: finding.severity.map(severity_word),
+                    until: finding.due.as_ref().and_then(|due| due.until),
+                    overdue: finding.due.as_ref().map(|due| due.overdue),
                     why: finding.why.clone(),
                     waiver: finding.waiver.as_ref().map(|waiver| waiver.id.clone()),
                 })
@@ -239,11 +259,25 @@ impl PointResult {
     }
 }
 
+/// What is there: a version, or what a check found.
+fn is(finding: &Finding) -> String {
+    let check = finding.check.as_ref().map(|check| check.found.clone());
+    check
+        .or_else(|| finding.installed.clone())
+        .unwrap_or_default()
+}
+
+/// What is wanted: a version, or what a check expected.
+fn wanted(finding: &Finding) -> String {
+    let check = finding.check.as_ref().map(|check| check.expected.clone());
+    check.or_else(|| finding.wanted.clone()).unwrap_or_default()
+}
+
 fn finding_row(finding: &Finding) -> FindingRow {
     FindingRow {
         package: finding.package.clone(),
-        installed: finding.installed.clone().unwrap_or_default(),
-        wanted: finding.wanted.clone().unwrap_or_default(),
+        installed: is(finding),
+        wanted: wanted(finding),
         rule: finding.rule.as_str().to_owned(),
         why: finding.why.clone(),
         waiver: finding.waiver.as_ref().map(|waiver| waiver.id.clone()),
@@ -296,13 +330,25 @@ impl MachineResult<'_> {
     ///
     /// # Errors
     /// A state that cannot be used.
-    pub fn record(&self, database: &Database, run: &str, as_of: Timestamp) -> Result<()> {
+    pub fn record(
+        &self,
+        database: &Database,
+        run: &str,
+        as_of: Timestamp,
+        now: Timestamp,
+    ) -> Result<()> {
         let rows: Vec<PointRow> = self
             .points
             .iter()
             .map(|point| point.row(self.name))
             .collect();
         database.record_machine(run, as_of, self.name, self.format(), &self.files(), &rows)?;
+        for point in self.points.iter().filter(|point| point.info.id == ACTIVE) {
+            if let Some((group, updates, passes)) = point.took() {
+                let verified = passes.then_some(now);
+                database.record_taken(self.name, group, &updates, verified)?;
+            }
+        }
         database.record_gaps(run, self.name, self.gaps)
     }
 

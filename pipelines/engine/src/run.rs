@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use dormouse_block::{Digest, Error, Gap, Identity, Locator, Meter, Result};
-use dormouse_disk::{Gate, LibraryGate, PointInfo};
+use dormouse_disk::{ACTIVE, Gate, LibraryGate, PointInfo};
 use dormouse_evidence::{REPORT_FORMATS, RunReport, Signer};
 use dormouse_policy::{Assessment, Scope};
 use jiff::Timestamp;
@@ -171,6 +171,7 @@ fn run_in_pool(
         run.evaluate(&mut points)?;
     }
     if pipeline.runs(StageName::Plan) {
+        run.note_machines(&points)?;
         let changer = Changer::new(&run.work, &run.standard, options)?;
         run.plan(&changer, &mut points)?;
         if pipeline.runs(StageName::Inject) {
@@ -208,6 +209,7 @@ fn standard(options: &RunOptions, state: &State, as_of: Timestamp) -> Result<Sta
         cache: Some(state.index_folder()),
         estate: options.estate.clone(),
         histories: state.database.histories()?,
+        taken: state.database.taken()?,
         as_of,
     })
 }
@@ -262,6 +264,7 @@ fn begin(options: &RunOptions, state: &State) -> Result<RunRow> {
             repositories,
             &options.only,
             &options.feeds,
+            &options.estate,
         ))
         .unwrap_or_default(),
     )
@@ -440,6 +443,21 @@ impl Run<'_> {
         )
     }
 
+    /// Notes who is of which category and who is alike, where the estate has stages.
+    fn note_machines(&mut self, points: &[Point]) -> Result<()> {
+        if self.standard.estate.stages.is_empty() {
+            return Ok(());
+        }
+        for point in points.iter().filter(|point| point.info.id == ACTIVE) {
+            if point.inspection.is_some() {
+                let inspection: Inspection = self.load(point.inspection)?;
+                self.standard.note_machine(&point.at, &inspection);
+            }
+        }
+        self.standard.note_takers();
+        Ok(())
+    }
+
     fn plan(&self, changer: &Changer<'_>, points: &mut [Point]) -> Result<()> {
         let asked = (self.standard.digest(), self.options.pipeline.inject);
         self.each(
@@ -447,7 +465,15 @@ impl Run<'_> {
             points,
             |point| point.assessment.is_some(),
             |point| {
-                let input = (Decision::VERSION, point.inspection, point.assessment, asked);
+                let machine = point.at.machine.as_deref().unwrap_or_default();
+                let timing = self.standard.timing(machine);
+                let input = (
+                    Decision::VERSION,
+                    point.inspection,
+                    point.assessment,
+                    asked,
+                    timing,
+                );
                 let decide = || {
                     let inspection: Inspection = self.load(point.inspection)?;
                     let assessments: Vec<Assessment> = self.load(point.assessment)?;
@@ -591,7 +617,8 @@ impl Run<'_> {
             };
             complete &= machine.complete();
             passes &= machine.passes();
-            machine.record(&self.work.state.database, &row.run, self.standard.as_of)?;
+            let (as_of, now) = (self.standard.as_of, self.standard.now);
+            machine.record(&self.work.state.database, &row.run, as_of, now)?;
             machine.add_to(&mut report);
             observer.done(StageName::Report, &Locator::machine(machine.name), false);
         }

@@ -11,14 +11,17 @@ use dormouse_block::{Digest, Error, ErrorKind, Gap, Result};
 use dormouse_evidence::{RunReport, Totals};
 use dormouse_packages::dpkg::Version;
 use dormouse_packages::{Inventory, Observation};
+use dormouse_policy::stage::{Progress, Taken};
 use dormouse_policy::{
     Assessment, Baseline, Estate, History, Preferences, Question, Releases, SHIPPED, Scope, assess,
 };
 use jiff::Timestamp;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use serde::Serialize;
 
 use crate::index_folder::IndexFolder;
 use crate::run::RunOptions;
+use crate::schedule;
 use crate::{Inspection, RunRow};
 
 /// Where Debian installs the keys of its archive.
@@ -43,6 +46,8 @@ pub struct StandardOptions {
     pub estate: Option<PathBuf>,
     /// When findings were first seen, by machine.
     pub histories: BTreeMap<String, History>,
+    /// Which machines took which updates.
+    pub taken: Vec<Taken>,
     /// The instant to judge at.
     pub as_of: Timestamp,
 }
@@ -65,8 +70,12 @@ pub struct Standard {
     pub estate: Estate,
     /// When findings were first seen, by machine.
     pub histories: BTreeMap<String, History>,
+    /// What the state and the library know of stages.
+    pub progress: Progress,
     /// The instant to judge at.
     pub as_of: Timestamp,
+    /// The run's own instant, at which machines are changed or not.
+    pub now: Timestamp,
 }
 
 impl Standard {
@@ -105,7 +114,9 @@ impl Standard {
                 .transpose()?
                 .unwrap_or_default(),
             histories: options.histories.clone(),
+            progress: schedule::progress(options.taken.clone()),
             as_of,
+            now: options.as_of,
         })
     }
 
@@ -146,16 +157,16 @@ impl Standard {
 
     /// What of this standard is a machine's own: its labels, and when its findings were first seen. With
     /// [`Standard::digest`] all that its judgement depends on.
-    pub(crate) fn own(
-        &self,
-        machine: &str,
-    ) -> (BTreeMap<String, String>, Vec<(&str, &str, String)>) {
+    pub(crate) fn own(&self, machine: &str) -> Own {
         let history = self.histories.get(machine);
         let seen = history
             .into_iter()
             .flat_map(|history| history.before(self.as_of));
-        let seen = seen.map(|(package, what, seen)| (package, what, seen.to_string()));
-        (self.estate.labels(machine), seen.collect())
+        let seen = seen.map(|(package, what, seen)| format!("{package} {what} {seen}"));
+        Own {
+            labels: self.estate.labels(machine),
+            seen: seen.collect(),
+        }
     }
 
     /// Judges every operating system of a restore point; a point without one is judged as unread.
@@ -287,6 +298,14 @@ fn read_feeds(options: &StandardOptions, as_of: Timestamp) -> Result<Advisories>
             }),
         },
     )
+}
+
+/// What of a standard is one machine's own.
+#[derive(Debug, Serialize)]
+pub(crate) struct Own {
+    labels: BTreeMap<String, String>,
+    /// What was seen before the instant judged, and when.
+    seen: Vec<String>,
 }
 
 /// Verifies the repositories, several at a time.

@@ -37,7 +37,7 @@ fn the_default_reads_with_every_comment_in_force() {
     assert_eq!((baseline.settings.len(), baseline.probes().len()), (1, 2));
     let rules = &baseline.deadlines.rules;
     assert_eq!(rules.len(), 2 + 16, "its own before those of the shipped");
-    assert_eq!(rules[0].id, "exposed");
+    assert_eq!(rules[0].id, "severe-and-exposed");
     assert_eq!(baseline.minimum_versions.len(), 1);
     assert_eq!((baseline.required.len(), baseline.forbidden.len()), (1, 1));
     assert_eq!(

@@ -1,13 +1,11 @@
 //! Files and settings: what is asked of a guest, and what its answers are judged to be.
 
-use std::collections::BTreeMap;
-
 use dormouse_block::Digest;
 use dormouse_filesystem::{Guest, MemoryTree, NodeKind};
 use dormouse_packages::observe;
-use dormouse_policy::{Assessment, Baseline, History, Rule, Verdict};
+use dormouse_policy::{Assessment, Baseline, Rule, Verdict};
 
-use crate::world::{NOW, guest, judge_knowing, offers};
+use crate::world::{Known, NOW, guest, judge_knowing, offers};
 
 fn tree() -> MemoryTree {
     let mut tree = MemoryTree::new();
@@ -47,9 +45,10 @@ fn judge(checks: &str) -> Assessment {
         &text,
         &guest(&["a 1"]),
         &offers(&[]),
-        &observations,
-        &History::default(),
-        &BTreeMap::new(),
+        &Known {
+            observations,
+            ..Known::default()
+        },
         NOW,
     )
 }
@@ -147,15 +146,7 @@ fn settings_are_as_they_must_be_or_the_finding_says_what_they_are() {
 #[test]
 fn a_check_that_was_not_answered_is_never_taken_for_right() {
     let text = "name = 'x'\n[[file]]\nid = 'f'\npath = '/etc/shadow'\n";
-    let unasked = judge_knowing(
-        text,
-        &guest(&["a 1"]),
-        &offers(&[]),
-        &[],
-        &History::default(),
-        &BTreeMap::new(),
-        NOW,
-    );
+    let unasked = judge_knowing(text, &guest(&["a 1"]), &offers(&[]), &Known::default(), NOW);
     assert_eq!(unasked.verdict, Verdict::Indeterminate);
     assert!(unasked.unjudged.first().unwrap().contains("was not asked"));
 
@@ -168,9 +159,10 @@ fn a_check_that_was_not_answered_is_never_taken_for_right() {
         text,
         &guest(&["a 1"]),
         &offers(&[]),
-        &observations,
-        &History::default(),
-        &BTreeMap::new(),
+        &Known {
+            observations,
+            ..Known::default()
+        },
         NOW,
     );
     assert_eq!(unread.verdict, Verdict::Indeterminate);

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use dormouse_advisories::Severity::{self, Critical, High, Low, Medium, None as Nothing};
 use dormouse_policy::deadline::{Subject, Weight};
-use dormouse_policy::{Baseline, Due, History, Rule, Verdict};
+use dormouse_policy::{Baseline, Due, Rule, Verdict};
 use jiff::Timestamp;
 
-use crate::world::{guest, judge_at, judge_knowing, judge_with, offers};
+use crate::world::{Known, guest, judge_at, judge_knowing, judge_with, offers};
 
 /// A month and a day, so that months and days differ.
 const SINCE: &str = "2026-01-31T00:00:00Z";
@@ -223,23 +223,33 @@ fn definitions_by_severity_are_their_sources() {
 const DATED: &str = "name = 'x'\nsuites = ['bookworm-security']\nfail-on-overdue-only = true\n\
     [[deadlines.rule]]\nid = 'all'\nwithin = '30 days'\nfrom = 'published'\n";
 
+/// Both CVEs of openssl, seen first on this day.
+fn seen(day: &str) -> Known {
+    let mut known = Known {
+        advisories: crate::verdicts::advisories(),
+        ..Known::default()
+    };
+    for cve in ["CVE-2026-0001", "CVE-2026-0002"] {
+        known.history.note("openssl", cve, at(day));
+        known
+            .history
+            .note("openssl", cve, at("2026-06-01T00:00:00Z"));
+    }
+    known
+}
+
 #[test]
 fn within_its_deadline_a_finding_passes_the_gate_and_past_it_not() {
     let releases = offers(&["bookworm-security openssl 3.0.2-1"]);
     let there = guest(&["openssl 3.0.1-1"]);
-    // DSA-9999-1 is of 1 January 2026.
+    let dated = DATED.replace("published", "detected");
+    let known = seen("2026-01-01T00:00:00Z");
     for (as_of, overdue) in [
         ("2026-01-02T00:00:00Z", false),
         ("2026-01-30T23:59:59Z", false),
         ("2026-01-31T00:00:00Z", true),
     ] {
-        let assessment = judge_with(
-            DATED,
-            &there,
-            &releases,
-            &crate::verdicts::advisories(),
-            as_of,
-        );
+        let assessment = judge_knowing(&dated, &there, &releases, &known, as_of);
         let due = assessment.findings[0].due.clone().unwrap();
         assert_eq!(due.since, at("2026-01-01T00:00:00Z"), "{due:?}");
         assert_eq!(due.overdue, overdue, "{as_of}");
@@ -250,12 +260,13 @@ fn within_its_deadline_a_finding_passes_the_gate_and_past_it_not() {
         } else {
             "within deadlines, the next until 2026-01-31"
         };
-        assert!(
-            assessment.reasons.iter().any(|why| why.contains(word)),
-            "{:?}",
-            assessment.reasons
-        );
+        let said = &assessment.reasons;
+        assert!(said.iter().any(|why| why.contains(word)), "{said:?}");
         assert_eq!(assessment.next_deadline(), Some(at("2026-01-31T00:00:00Z")));
+        assert_eq!(
+            assessment.findings[0].first_seen,
+            Some(at("2026-01-01T00:00:00Z"))
+        );
     }
     // Without the key the gate fails on any of them.
     let plain = DATED.replace("fail-on-overdue-only = true\n", "");
@@ -265,50 +276,62 @@ fn within_its_deadline_a_finding_passes_the_gate_and_past_it_not() {
 }
 
 #[test]
-fn what_has_no_date_counts_from_its_first_sighting() {
-    let releases = offers(&["bookworm-security openssl 3.0.2-1"]);
-    let there = guest(&["openssl 3.0.1-1"]);
+fn what_has_no_date_counts_from_its_first_sighting_and_says_so() {
+    let releases = offers(&["bookworm-security curl 2"]);
+    let there = guest(&["curl 1"]);
     let as_of = "2026-03-01T00:00:00Z";
     let fresh = judge_at(DATED, &there, &releases, as_of);
     let due = fresh.findings[0].due.clone().unwrap();
     assert_eq!((due.since, due.overdue), (at(as_of), false));
-    assert_eq!(
-        due.assumed.get("date").map(String::as_str),
-        Some("detected")
-    );
+    let assumed = due.assumed.get("date").map(String::as_str);
+    assert_eq!(assumed, Some("detected"));
     assert_eq!(fresh.findings[0].first_seen, None);
 
-    let mut history = History::default();
+    let mut known = Known::default();
     for what in fresh.findings[0].sightings() {
-        history.note("openssl", what.clone(), at("2026-01-15T00:00:00Z"));
-        history.note("openssl", what, at("2026-02-15T00:00:00Z"));
+        known.history.note("curl", what, at("2026-01-15T00:00:00Z"));
     }
-    let later = judge_knowing(
-        DATED,
-        &there,
-        &releases,
-        &[],
-        &history,
-        &BTreeMap::new(),
-        as_of,
-    );
+    let later = judge_knowing(DATED, &there, &releases, &known, as_of);
     let due = later.findings[0].due.clone().unwrap();
     assert_eq!((due.since, due.overdue), (at("2026-01-15T00:00:00Z"), true));
-    assert_eq!(
-        later.findings[0].first_seen,
-        Some(at("2026-01-15T00:00:00Z"))
-    );
     // What the state saw after the instant judged is not known then.
-    let before = judge_knowing(
-        DATED,
-        &there,
-        &releases,
-        &[],
-        &history,
-        &BTreeMap::new(),
-        "2026-01-10T00:00:00Z",
-    );
+    let before = judge_knowing(DATED, &there, &releases, &known, "2026-01-10T00:00:00Z");
     assert_eq!(before.findings[0].first_seen, None);
+}
+
+#[test]
+fn an_exposed_machine_is_told_by_its_label() {
+    let releases = offers(&["bookworm-security curl 2"]);
+    let text = "name = 'x'\nsuites = ['bookworm-security']\n[deadlines]\nlike = 'monthly-quarterly'\n\
+        assume = { exposed = false }\n\
+        [[deadlines.rule]]\nid = 'public'\nexposed = true\nwithin = '1 day'\nfrom = 'detected'\n";
+    for (label, exposed, rule) in [
+        (Some("public"), Some(true), "public"),
+        (Some("internal"), Some(false), "monthly"),
+        (Some("pubilc"), None, "monthly"),
+        (None, None, "monthly"),
+    ] {
+        let mut known = Known::default();
+        if let Some(label) = label {
+            known.labels.insert("exposure".into(), label.into());
+        }
+        let assessment = judge_knowing(
+            text,
+            &guest(&["curl 1"]),
+            &releases,
+            &known,
+            crate::world::NOW,
+        );
+        let due = assessment.findings[0].due.clone().unwrap();
+        assert_eq!(
+            (assessment.exposed, due.rule.as_str()),
+            (exposed, rule),
+            "{label:?}"
+        );
+        assert_eq!(due.assumed.contains_key("exposed"), exposed.is_none());
+    }
+    let error = Baseline::parse("name = 'x'\n[deadlines]\nlike = 'none'\n").unwrap_err();
+    assert!(error.to_string().contains("\"none\""));
 }
 
 #[test]

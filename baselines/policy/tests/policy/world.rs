@@ -107,13 +107,20 @@ pub(crate) fn judge_with(
     )
 }
 
+/// What is known beside inventory and releases.
+#[derive(Default)]
+pub(crate) struct Known {
+    pub(crate) advisories: Advisories,
+    pub(crate) observations: Vec<Observation>,
+    pub(crate) history: History,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
 pub(crate) fn judge_knowing(
     baseline: &str,
     inventory: &Inventory,
     releases: &Releases,
-    observations: &[Observation],
-    history: &History,
-    labels: &BTreeMap<String, String>,
+    known: &Known,
     as_of: &str,
 ) -> Assessment {
     ask(
@@ -121,11 +128,11 @@ pub(crate) fn judge_knowing(
         &Question {
             baseline: &Baseline::parse(baseline).unwrap(),
             inventory,
-            labels,
+            labels: &known.labels,
             releases,
-            advisories: &Advisories::default(),
-            observations,
-            history,
+            advisories: &known.advisories,
+            observations: &known.observations,
+            history: &known.history,
             as_of: as_of.parse().unwrap(),
         },
     )

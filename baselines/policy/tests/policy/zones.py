@@ -1,4 +1,4 @@
-# Every change of every zone in 2026 and 2027: local times around it, and the instants they are by zoneinfo.
+# Every change of every zone in 2026: local times around it, and the instants they are by zoneinfo.
 # The first argument is the folder of the zones. One line each: zone, day, time, instant in seconds, kind.
 import os
 import sys
@@ -26,7 +26,7 @@ for name in names:
     zone = ZoneInfo(name)
     line(name, zone, datetime(2026, 3, 17, 22, 0), "plain")
     here = datetime(2026, 1, 1, tzinfo=timezone.utc)
-    while here.year < 2028:
+    while here.year < 2027:
         there = here + timedelta(hours=12)
         if offset(zone, here) != offset(zone, there):
             low, high = here, there

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dormouse_block::{Digest, Error, Gap, Identity, Result};
+use dormouse_policy::stage::{Taken, Update};
 use dormouse_policy::{Due, History, MendedCve};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -54,6 +55,10 @@ create index if not exists deadlines_by_end on deadlines (run, until);
 create table if not exists first_seen (
     machine text not null, package text not null, what text not null, seen text not null,
     primary key (machine, package, what)
+) strict;
+create table if not exists taken (
+    machine text not null, package_set text not null, package text not null, version text not null,
+    verified text not null, primary key (machine, package, version)
 ) strict;
 create table if not exists gaps (
     run text not null, machine text not null, point text not null, place text not null, kind text not null,
@@ -444,6 +449,82 @@ impl Database {
                 .note(package, what, seen);
         }
         Ok(histories)
+    }
+
+    /// Which machines took which updates, and since when their verification stands.
+    ///
+    /// # Errors
+    /// As [`Database::histories`].
+    pub fn taken(&self) -> Result<Vec<Taken>> {
+        let connection = self.connection();
+        let mut statement = connection
+            .prepare(
+                "select machine, package_set, package, version, verified from taken
+                 order by machine, package, version",
+            )
+            .map_err(fail)?;
+        let rows = statement
+            .query_map([], |row| {
+                let texts: [String; 5] = [
+                    row.get(0)?,
+                    row.get(1)?,
+                    row.get(2)?,
+                    row.get(3)?,
+                    row.get(4)?,
+                ];
+                Ok(texts)
+            })
+            .map_err(fail)?;
+        let mut taken = Vec::new();
+        for row in rows {
+            let [machine, group, package, version, verified] = row.map_err(fail)?;
+            let bad = || Error::corrupt("the state holds a bad record of an update");
+            taken.push(Taken {
+                machine,
+                group: Digest::from_hex(&group).ok_or_else(bad)?,
+                update: Update { package, version },
+                verified: verified.parse().map_err(|_| bad())?,
+            });
+        }
+        Ok(taken)
+    }
+
+    /// Records what a machine took and stands with; or, where its verification failed, that it does not.
+    ///
+    /// # Errors
+    /// As [`Database::unfinished`].
+    pub fn record_taken(
+        &self,
+        machine: &str,
+        group: Digest,
+        updates: &[Update],
+        verified: Option<Timestamp>,
+    ) -> Result<()> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction().map_err(fail)?;
+        for update in updates {
+            match verified {
+                Some(verified) => transaction.execute(
+                    "insert into taken (machine, package_set, package, version, verified)
+                     values (?1, ?2, ?3, ?4, ?5)
+                     on conflict (machine, package, version)
+                     do update set verified = min(verified, excluded.verified)",
+                    params![
+                        machine,
+                        group.hex(),
+                        update.package,
+                        update.version,
+                        format!("{verified:.9}")
+                    ],
+                ),
+                None => transaction.execute(
+                    "delete from taken where machine = ?1 and package = ?2 and version = ?3",
+                    params![machine, update.package, update.version],
+                ),
+            }
+            .map_err(fail)?;
+        }
+        transaction.commit().map_err(fail)
     }
 
     /// Answers an SQL query with its column names and rows as text. The statement must not write.

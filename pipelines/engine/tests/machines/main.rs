@@ -9,6 +9,7 @@
 )]
 
 mod memory;
+mod stages;
 mod world;
 
 use std::fs;

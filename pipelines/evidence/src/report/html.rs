@@ -70,6 +70,9 @@ mod tests {
                         package: "openssl".into(),
                         installed: "1".into(),
                         wanted: "2".into(),
+                        severity: Some("<b>high".into()),
+                        until: Some(jiff::Timestamp::UNIX_EPOCH),
+                        overdue: Some(true),
                         why: "<i>loud".into(),
                         waiver: None,
                     }],
@@ -81,9 +84,10 @@ mod tests {
         };
         let page = String::from_utf8(Html.render(&report).unwrap()).unwrap();
         assert!(page.contains("&lt;script&gt;"));
+        assert!(page.contains("1970-01-01T00:00:00Z (overdue)"));
         assert!(page.contains("judged as of 2026-01-01T00:00:00Z"));
         for hostile in [
-            "<script", "<img", "<i>", "<b>grub", "<b>no", "<b>done", "\u{202e}",
+            "<script", "<img", "<i>", "<b>grub", "<b>no", "<b>done", "<b>high", "\u{202e}",
         ] {
             assert!(!page.contains(hostile), "{hostile:?} is in the page");
         }

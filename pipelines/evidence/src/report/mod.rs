@@ -5,6 +5,7 @@ mod html;
 use std::collections::BTreeMap;
 
 use dormouse_block::{Error, Gap, Result};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A run, as its readers want it: every machine and restore point with its verdict and what was done.
@@ -119,12 +120,21 @@ pub struct ReportLeft {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ReportFinding {
-    /// The package.
+    /// The package, or the id of a check.
     pub package: String,
     /// The version that is installed, if any.
     pub installed: String,
     /// The version that is wanted, if any.
     pub wanted: String,
+    /// How bad it is, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<String>,
+    /// The instant from which on it is overdue; absent where there is no deadline, or it is the next upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Whether it is overdue; absent where there is no deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue: Option<bool>,
     /// Which rule, and why.
     pub why: String,
     /// The waiver that covers it, if one does.
