@@ -43,7 +43,8 @@ const PRODUCTS: [(&str, &str); 4] = [
 const VENDORS: &[(&str, &[&str])] = &[
     ("rhel", &["Red Hat"]),
     ("centos", &["CentOS"]),
-    ("almalinux", &["AlmaLinux"]),
+    // CloudLinux built the first of them.
+    ("almalinux", &["AlmaLinux", "CloudLinux"]),
     ("rocky", &["Rocky"]),
     ("ol", &["Oracle"]),
     ("amzn", &["Amazon"]),
@@ -202,7 +203,7 @@ impl Target {
             return None;
         }
         let (_, vendors) = VENDORS.iter().find(|(id, _)| *id == self.id)?;
-        let vendor = package.vendor.as_deref().unwrap_or_default();
+        let vendor = package.vendor.as_deref()?;
         Some(vendors.iter().any(|known| vendor.starts_with(known)))
     }
 }

@@ -170,16 +170,17 @@ fn start(
     Ok(())
 }
 
-/// `w3m-img-0.5.1-15.fc5.x86_64.rpm` of version 0.5.1 and release 15.fc5: its name and architecture. Fedora once gave every package its
-/// source's name and kept the file's right.
-fn of_file<'a>(file: &'a str, version: &str, release: &str) -> Option<(&'a str, &'a str)> {
-    let (stem, architecture) = file
-        .rsplit('/')
-        .next()?
-        .strip_suffix(".rpm")?
-        .rsplit_once('.')?;
-    let name = stem.strip_suffix(&format!("-{version}-{release}"))?;
-    Some((name, architecture))
+/// Name, version, release and architecture of a file such as `w3m-img-0.5.1-15.fc5.x86_64.rpm`. Fedora once gave every package of an
+/// update its source's name and version, and kept the files' right.
+fn of_file(file: &str) -> Option<(&str, &str, &str, &str)> {
+    let stem = file.rsplit('/').next()?.strip_suffix(".rpm")?;
+    let (stem, architecture) = stem.rsplit_once('.')?;
+    let (stem, release) = stem.rsplit_once('-')?;
+    let (name, version) = stem.rsplit_once('-')?;
+    let is_whole = [name, version, release, architecture]
+        .iter()
+        .all(|part| !part.is_empty());
+    is_whole.then_some((name, version, release, architecture))
 }
 
 fn package(update: &mut Update, element: &Element, nodes: &mut Nodes<'_>) -> Result<()> {
@@ -207,8 +208,8 @@ fn package(update: &mut Update, element: &Element, nodes: &mut Nodes<'_>) -> Res
             )));
         }
     }
-    let (name, architecture) =
-        of_file(&file, version, release).unwrap_or((name, element.get("arch")));
+    let (name, version, release, architecture) =
+        of_file(&file).unwrap_or((name, version, release, element.get("arch")));
     if matches!(architecture, "src" | "nosrc") {
         return Ok(());
     }
@@ -308,9 +309,11 @@ mod tests {
         assert_eq!(release("FOO-1", "1.el8"), None);
         assert_eq!(release("ALSA-1", "1"), None);
         assert_eq!(
-            of_file("w3m-img-0.5.1-15.fc5.x86_64.rpm", "0.5.1", "15.fc5"),
-            Some(("w3m-img", "x86_64"))
+            of_file("a/w3m-img-0.5.1-15.fc5.x86_64.rpm"),
+            Some(("w3m-img", "0.5.1", "15.fc5", "x86_64"))
         );
-        assert_eq!(of_file("a-1-1.x86_64.rpm", "2", "1"), None);
+        for file in ["", "a.rpm", "a-1.x86_64.rpm", "a-1-1.x86_64", "-1-1.x.rpm"] {
+            assert_eq!(of_file(file), None, "{file}");
+        }
     }
 }

@@ -51,7 +51,7 @@ fn a_malformed_feed_is_refused_by_file_place_and_key() {
         ),
         (
             "updateinfo.xml",
-            "<!DOCTYPE u [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><updates><update><id>&b;</id></update></updates>",
+            "<updates><update><id>&b;</id></update></updates>",
             &["entity", "at byte"],
         ),
         (

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 
 use super::Judge;
 use crate::assessment::{MendedCve, Unfixed, Unknown, UnknownPackage};
-use crate::{AnswerName, Finding, Rule, UnfixedCves, UnknownPackages};
+use crate::{AnswerName, Finding, Rule, Scope, UnfixedCves, UnknownPackages};
 
 /// The families of whose packages on a system any feed speaks.
 pub(super) fn covered(advisories: &Advisories, target: &Target) -> BTreeSet<Family> {
@@ -147,7 +147,8 @@ impl Judge<'_> {
         let mut answered = BTreeMap::<AnswerName, Vec<MendedCve>>::new();
         let (mut fixed, mut unfixed) = (Vec::new(), Vec::new());
         let mut wanted: Option<&str> = None;
-        for concern in concerns {
+        let wanted_here = concerns.iter().filter(|one| self.is_asked(package, one.id));
+        for concern in wanted_here {
             let cve = MendedCve::of(advisories, concern);
             if let Some(answer) = concern.answer {
                 let name = AnswerName {
@@ -199,6 +200,17 @@ impl Judge<'_> {
                 cves: unfixed,
             });
         }
+    }
+
+    /// Whether what a package has is among the upgrades that are asked for. Every advisory is one of security.
+    fn is_asked(&self, package: &Package, id: &str) -> bool {
+        let only = &self.question.baseline.upgrades.only;
+        only.is_empty()
+            || only.iter().any(|scope| match scope {
+                Scope::All | Scope::Security => true,
+                Scope::Package(name) => package.name == *name || package.source_name == *name,
+                Scope::Cve(cve) => id == cve,
+            })
     }
 
     fn advisory_finding(

@@ -239,7 +239,9 @@ impl Resolver {
                 .get(state)
                 .ok_or_else(|| missing("state", *state))?;
             for one in all {
-                let (operation, value) = (symbols.text(one.operation), symbols.text(one.value));
+                // Microsoft has written `0: 1.20.10-1.azl3`.
+                let value = symbols.text(one.value).replace(' ', "");
+                let operation = symbols.text(one.operation);
                 says |= compare(&mut claim, one.entity, &operation, &value)?;
             }
         }
