@@ -351,7 +351,7 @@ fn a_real_saved_guest_is_suspended() {
                 Some(0)
             ),
             // The journal has work that nobody replayed: the guest still runs, in its memory.
-            (PowerSign::Crashed, "disk0/mbr1", None, None),
+            (PowerSign::Crashed, "disk0/gpt1", None, None),
         ]
     );
     // As the guest itself said before it was saved (transcript.txt).
