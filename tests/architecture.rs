@@ -81,6 +81,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("indicatif", &["dormouse"]),
     ("rusqlite", &["dormouse-engine"]),
     ("pgp", &["dormouse-advisories"]),
+    ("quick-xml", &["dormouse-advisories"]),
+    ("cvss", &["dormouse-advisories"]),
 ];
 
 fn edges() -> BTreeMap<String, BTreeSet<String>> {

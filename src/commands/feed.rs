@@ -1,7 +1,9 @@
 //! `dormouse feed`.
 
 use anyhow::bail;
-use dormouse_advisories::{Advisories, Feed as Advisory, Keyring, Repository, Selection, Suite};
+use dormouse_advisories::{
+    Advisories, Feed as Advisory, FeedAccess, FeedSignature, Keyring, Repository, Selection, Suite,
+};
 use dormouse_block::Gap;
 use serde::Serialize;
 
@@ -34,7 +36,12 @@ pub(crate) fn run(arguments: &Feed, settings: &Settings) -> anyhow::Result<Exit>
         None if settings.global.repo.is_empty() => Keyring::default(),
         None => bail!("no keys to verify with; give --keyring FILE"),
     };
-    let advisories = Advisories::read(&settings.global.feed)?;
+    let access = FeedAccess {
+        keyring: settings.global.keyring.is_some().then_some(&keyring),
+        as_of: settings.as_of(),
+        cache: None,
+    };
+    let advisories = Advisories::read_with(&settings.global.feed, &access)?;
     let mut repositories = Vec::new();
     for folder in &settings.global.repo {
         repositories.push(Repository::open(
@@ -77,10 +84,20 @@ pub(crate) fn run(arguments: &Feed, settings: &Settings) -> anyhow::Result<Exit>
         }
         let mut text = table.text();
         if !advisories.is_empty() {
-            let mut table = answer.table(&["Feed", "Statements", "Digest"]);
+            let mut table = answer.table(&["Feed", "Date", "Signature", "Statements", "Digest"]);
             for feed in advisories.feeds() {
+                let signature = match &feed.signature {
+                    FeedSignature::Unsigned => "none".to_owned(),
+                    FeedSignature::Unchecked => "not checked".to_owned(),
+                    FeedSignature::Good { signers } => {
+                        let keys = signers.iter().map(|signer| signer.primary.as_str());
+                        keys.collect::<Vec<_>>().join(" ")
+                    }
+                };
                 table.add([
                     feed.name.clone(),
+                    feed.date.map(|date| date.to_string()).unwrap_or_default(),
+                    signature,
                     feed.entries.to_string(),
                     feed.digest.to_string(),
                 ]);

@@ -12,7 +12,7 @@ demo=(mmdebstrap uidmap qemu-utils qemu-system-x86 ovmf e2fsprogs dosfstools mto
   apt-utils openssl jq zstd xz-utils curl sqlite3 file)
 # What the tests ask for a second opinion.
 test=("${demo[@]}" mailcap shellcheck dpkg-dev gpg gpg-agent gpgv fuse3 gdisk python3 rpm db-util pacman-package-manager xfsprogs
-  btrfs-progs lvm2 thin-provisioning-tools mdadm cryptsetup-bin user-mode-linux kmod python3-hivex python3-pip
+  btrfs-progs lvm2 thin-provisioning-tools mdadm cryptsetup-bin user-mode-linux kmod python3-hivex python3-pip python3-yaml
   ntfs-3g wimtools exfatprogs exfat-fuse squashfs-tools genisoimage xorriso erofs-utils)
 # What the benchmarks measure against and with.
 bench=("${test[@]}" hyperfine guestfs-tools linux-image-cloud-amd64)

@@ -27,6 +27,8 @@ pub(crate) enum Codec {
     Xz,
     /// `.zst`.
     Zstd,
+    /// `.bz2`, of feeds only.
+    Bzip2,
 }
 
 impl Codec {
@@ -35,7 +37,7 @@ impl Codec {
     pub(crate) fn expected_growth(self) -> u64 {
         match self {
             Self::Plain => 1,
-            Self::Gzip => 3,
+            Self::Gzip | Self::Bzip2 => 3,
             Self::Xz | Self::Zstd => 4,
         }
     }
@@ -50,17 +52,48 @@ impl Codec {
             Self::Gzip => ".gz",
             Self::Xz => ".xz",
             Self::Zstd => ".zst",
+            Self::Bzip2 => ".bz2",
         }
     }
 
-    /// What `input` unpacks to; more than [`MAX_UNPACKED`] bytes are an error of the stream.
+    /// What a file is compressed by, from its first bytes; `None` for an archive that is not read.
+    pub(crate) fn of_head(head: &[u8]) -> Option<Self> {
+        Some(match head {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
+            [b'P', b'K', 3, 4, ..] => return None,
+            _ => Self::Plain,
+        })
+    }
+
+    /// What `input`, whose digest was checked, unpacks to; more than [`MAX_UNPACKED`] bytes are an error of the stream.
     pub(crate) fn open<'a>(self, input: impl BufRead + 'a) -> Result<BufReader<Bounded<'a>>> {
+        // Its own CRC-64 would cost a tenth of the time, and says less than the digest that was checked.
+        self.open_with(input, MAX_UNPACKED, CONCATENATED | IGNORE_CHECK)
+    }
+
+    /// What `input`, of which nothing was checked, unpacks to; more than `limit` bytes are an error of the stream.
+    pub(crate) fn open_unchecked<'a>(
+        self,
+        input: impl BufRead + 'a,
+        limit: u64,
+    ) -> Result<BufReader<Bounded<'a>>> {
+        self.open_with(input, limit, CONCATENATED)
+    }
+
+    fn open_with<'a>(
+        self,
+        input: impl BufRead + 'a,
+        limit: u64,
+        flags: u32,
+    ) -> Result<BufReader<Bounded<'a>>> {
         let inner: Box<dyn Read + 'a> = match self {
             Self::Plain => Box::new(input),
             Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
             Self::Xz => {
-                // Its own CRC-64 would cost a tenth of the time, and says less than the digest that was checked.
-                let stream = Stream::new_stream_decoder(MAX_XZ_MEMORY, CONCATENATED | IGNORE_CHECK)
+                let stream = Stream::new_stream_decoder(MAX_XZ_MEMORY, flags)
                     .map_err(|error| Error::unsupported("cannot read xz").because(error))?;
                 Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
             }
@@ -72,11 +105,9 @@ impl Codec {
                     .map_err(|error| Error::unsupported("cannot read zstd").because(error))?;
                 Box::new(decoder)
             }
+            Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
         };
-        let bounded = Bounded {
-            inner,
-            left: MAX_UNPACKED,
-        };
+        let bounded = Bounded { inner, left: limit };
         Ok(BufReader::with_capacity(128 << 10, bounded))
     }
 }
@@ -93,7 +124,9 @@ impl Read for Bounded<'_> {
         self.left = u64::try_from(n)
             .ok()
             .and_then(|n| self.left.checked_sub(n))
-            .ok_or_else(|| std::io::Error::other("the index unpacks to more than 2 GiB"))?;
+            .ok_or_else(|| {
+                std::io::Error::other("it unpacks to more bytes than are read of one file")
+            })?;
         Ok(n)
     }
 }

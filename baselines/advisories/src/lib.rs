@@ -3,7 +3,11 @@
 //! [`Repository`] reads a Debian archive from a local folder: the signature of each suite against a [`Keyring`], the
 //! digests of its indices, and the digest of each payload before a byte of it is used. Nothing here opens the network.
 //!
-//! Limits: Release files of 64 MiB, indices of 2 GiB (as they lie there, and unpacked), 4,000,000 packages.
+//! [`Advisories`] reads what vendors and users say of vulnerabilities, from feeds of every kind, into one model, and answers what
+//! all of them say of an installed package of a system ([`Target`]).
+//!
+//! Limits: Release files of 64 MiB, indices of 2 GiB (as they lie there, and unpacked), 4,000,000 packages; feeds of
+//! 4 GiB as they lie there, 4,000,000 statements each.
 //!
 //! ```no_run
 //! use dormouse_advisories::{Keyring, Repository, Selection};
@@ -20,24 +24,31 @@
 //! # }
 //! ```
 
+mod catalogue;
 mod codec;
 mod compiled;
 mod folder;
 mod index;
+mod judgement;
 mod opening;
 mod openpgp;
 mod payload;
 mod release;
 mod repository;
 mod severity;
+mod statement;
 mod suite;
+mod target;
 mod vendor;
 
 pub use index::IndexedPackage;
+pub use judgement::{Answer, Concern, Judgement};
 pub use openpgp::{Keyring, Signer};
 pub use payload::{PayloadReader, VerifiedPayload};
 pub use release::Release;
 pub use repository::{Access, IndexCache, Repository, Selection, Trust};
 pub use severity::Severity;
+pub use statement::{Advisory, Exploitation, Known, Names, SOME_MODULE, Statement, Status};
 pub use suite::{Index, Suite};
-pub use vendor::{Advisories, Feed, FeedKind, Fix};
+pub use target::Target;
+pub use vendor::{Advisories, Feed, FeedAccess, FeedKind, FeedSignature};

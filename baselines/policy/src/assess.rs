@@ -1,18 +1,19 @@
 //! Judging: a baseline, an inventory, the versions on offer, an instant.
 
+mod advisories;
 mod conclusion;
 mod demands;
 pub(crate) mod timing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dormouse_advisories::{Advisories, Suite};
+use dormouse_advisories::{Advisories, Suite, Target};
 use dormouse_block::{ErrorKind, Gap, Locator};
 use dormouse_packages::dpkg::Version;
 use dormouse_packages::{Family, Inventory, Kind, Observation, Package, Reach, State};
 use jiff::Timestamp;
 
-use crate::assessment::{MendedCve, Outstanding, Unknown, UnknownPackage};
+use crate::assessment::{MendedCve, Outstanding, Unfixed, Unknown, UnknownPackage};
 use crate::releases;
 use crate::{Assessment, Baseline, Finding, History, Releases, Rule, Scope, UnknownPackages};
 
@@ -56,6 +57,7 @@ pub fn assess(question: &Question<'_>) -> Assessment {
     judge.judge_families();
     judge.judge_required();
     judge.judge_suites();
+    judge.judge_advisories();
     judge.judge_gates();
     judge.judge_checks();
     judge.conclude()
@@ -66,6 +68,10 @@ struct Judge<'a> {
     machine: String,
     as_of: Timestamp,
     native: &'a str,
+    target: Target,
+    /// The families of which a feed or a repository speaks.
+    covered: BTreeSet<Family>,
+    unfixed: BTreeSet<Unfixed>,
     not_for: Option<String>,
     judged: usize,
     findings: Vec<Finding>,
@@ -79,6 +85,7 @@ struct Judge<'a> {
 impl<'a> Judge<'a> {
     fn new(question: &'a Question<'a>) -> Self {
         let inventory = question.inventory;
+        let target = Target::of(inventory);
         let mut gaps = inventory.gaps.clone();
         // What is wrong with a repository matters to whom it is asked about.
         if !question.baseline.suites.is_empty() {
@@ -89,6 +96,9 @@ impl<'a> Judge<'a> {
             machine: inventory.at.machine.clone().unwrap_or_default(),
             as_of: question.baseline.instant(question.as_of),
             native: inventory.native_architecture().unwrap_or_default(),
+            covered: advisories::covered(question.advisories, &target),
+            target,
+            unfixed: BTreeSet::new(),
             not_for: None,
             judged: 0,
             findings: Vec::new(),
@@ -125,6 +135,16 @@ impl<'a> Judge<'a> {
             kind,
             why,
             may_hide_packages: true,
+        });
+    }
+
+    /// A gap that hides no package.
+    fn note(&mut self, kind: ErrorKind, why: String) {
+        self.gaps.insert(Gap {
+            at: Locator::default(),
+            kind,
+            why,
+            may_hide_packages: false,
         });
     }
 
@@ -197,8 +217,8 @@ impl<'a> Judge<'a> {
 
     /// Whether anything given says which versions of a family's packages are to be had.
     fn covers(&self, family: Family) -> bool {
-        // Repositories and feeds are Debian's so far.
-        family == Family::Dpkg
+        // Repositories are Debian's so far.
+        family == Family::Dpkg || self.covered.contains(&family)
     }
 
     /// What no repository and no advisory speaks of is not judged by being passed over: an unjudged package of a system
@@ -275,7 +295,7 @@ impl<'a> Judge<'a> {
         let mut uncovered = BTreeSet::new();
         let inventory = self.question.inventory;
         for package in inventory.present() {
-            if !self.covers(package.family) {
+            if package.family != Family::Dpkg {
                 continue;
             }
             if let Ok(version) = Version::parse(&package.version) {
@@ -306,25 +326,11 @@ impl<'a> Judge<'a> {
     /// What the upgrade of `package` to this version of its source mends, by the feeds.
     fn mended(&self, package: &Package, wanted: &Version) -> Vec<MendedCve> {
         let advisories = self.question.advisories;
-        let os = self.question.inventory.os.as_ref();
-        let (Some(release), Ok(there)) = (
-            os.and_then(|os| os.version_codename.as_deref()),
-            Version::parse(&package.source_version),
-        ) else {
-            return Vec::new();
-        };
-        advisories
-            .mended(&package.source_name, release, &there, wanted)
-            .into_iter()
-            .map(|fix| MendedCve {
-                exploited: advisories.is_exploited(&fix.cve),
-                epss: advisories.score(&fix.cve).map(str::to_owned),
-                id: fix.cve.into(),
-                advisory: fix.advisory.map(Into::into),
-                fixed: fix.fixed.to_string(),
-                urgency: fix.urgency.map(Into::into),
-                ..MendedCve::default()
-            })
+        let (there, wanted) = (&package.source_version, wanted.as_str());
+        let mended = advisories.mended(&self.target, &package.source_name, there, wanted);
+        mended
+            .iter()
+            .map(|concern| MendedCve::of(advisories, concern))
             .collect()
     }
 
@@ -410,6 +416,7 @@ impl<'a> Judge<'a> {
             let why = match what {
                 Unknown::Name => "no given repository has a package of this name",
                 Unknown::Version => "no given repository has a version as new as this",
+                Unknown::Origin => "its maker is not the system's own vendor",
             };
             self.finding(package, Rule::Unknown, None, None, why.into());
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dormouse_advisories::{Severity, Suite};
+use dormouse_advisories::{Feed, Severity, Status, Suite};
 use dormouse_block::{Digest, Gap, Locator};
 use dormouse_packages::State;
 use jiff::Timestamp;
@@ -59,6 +59,12 @@ pub struct Assessment {
     pub accepted_gaps: BTreeSet<AcceptedGapName>,
     /// The suites that were given.
     pub suites: Vec<Suite>,
+    /// The feeds that were given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub feeds: Vec<Feed>,
+    /// What packages have and no version mends, where the baseline does not want it as findings.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unfixed: BTreeSet<Unfixed>,
 }
 
 /// Which baseline.
@@ -166,6 +172,9 @@ pub struct Finding {
     /// The waiver by which it does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiver: Option<WaiverName>,
+    /// The statement of a vendor or of the user's own by which it does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AnswerName>,
     /// How bad: the worst of its CVEs, or what its check says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
@@ -196,6 +205,7 @@ impl Finding {
             hold: false,
             purl: None,
             waiver: None,
+            answer: None,
             severity: None,
             first_seen: None,
             due: None,
@@ -210,6 +220,33 @@ impl Finding {
     }
 }
 
+/// A statement that a package is not affected, or is mended.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AnswerName {
+    /// The document that says so.
+    pub document: String,
+    /// Not affected, or fixed.
+    pub status: Status,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub justification: Option<String>,
+}
+
+/// What a package has and no version mends.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Unfixed {
+    /// The package's name.
+    pub package: String,
+    /// Its architecture.
+    pub architecture: String,
+    /// Its version.
+    pub version: String,
+    /// What it has; `fixed` is empty.
+    pub cves: Vec<MendedCve>,
+}
+
 /// One CVE that a version mends.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -219,7 +256,7 @@ pub struct MendedCve {
     /// The vendor's advisory, such as `DSA-5000-1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advisory: Option<String>,
-    /// The version that mends it, of the source package where the vendor speaks of sources.
+    /// The version that mends it, of the source package where the vendor speaks of sources; empty where none does.
     pub fixed: String,
     /// How urgent, in the vendor's own word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -314,6 +351,8 @@ pub enum Unknown {
     Name,
     /// Any version as new as the installed one.
     Version,
+    /// Who made it: not the system's own vendor, whose advisories are not about it.
+    Origin,
 }
 
 fn known_schema<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
@@ -348,10 +387,10 @@ impl Assessment {
             .min()
     }
 
-    /// The findings that count: those without a waiver in force.
+    /// The findings that count: those without a waiver in force, and without an answer.
     pub fn open_findings(&self) -> impl Iterator<Item = &Finding> {
         self.findings
             .iter()
-            .filter(|finding| finding.waiver.is_none())
+            .filter(|finding| finding.waiver.is_none() && finding.answer.is_none())
     }
 }

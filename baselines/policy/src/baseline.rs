@@ -44,6 +44,9 @@ pub struct Baseline {
     /// Which upgrades are demanded and how they are chosen.
     #[serde(default)]
     pub upgrades: Upgrades,
+    /// What is made of vendors' advisories.
+    #[serde(default)]
+    pub advisories: AdvisoryRule,
     /// What is believed of single repositories, and why.
     #[serde(default, rename = "repository")]
     pub repositories: Vec<RepositoryTrust>,
@@ -98,6 +101,36 @@ pub struct Upgrades {
     /// What to make of updates that are still being phased in.
     #[serde(default)]
     pub phased: Phased,
+}
+
+/// What is made of vendors' advisories.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct AdvisoryRule {
+    /// Days from its own date on after which a feed is too old to judge by.
+    pub stale_after_days: u16,
+    /// What to make of what no version mends yet.
+    pub unfixed: UnfixedCves,
+}
+
+impl Default for AdvisoryRule {
+    fn default() -> Self {
+        Self {
+            stale_after_days: 7,
+            unfixed: UnfixedCves::default(),
+        }
+    }
+}
+
+/// What to make of what no version mends yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnfixedCves {
+    /// It is listed.
+    #[default]
+    Note,
+    /// It is a finding.
+    Fail,
 }
 
 /// What a user says of one repository.

@@ -32,12 +32,12 @@ pub mod window;
 pub use assess::timing::Risk;
 pub use assess::{Question, assess};
 pub use assessment::{
-    AcceptedGapName, Assessment, BaselineName, CheckResult, Finding, MendedCve, Outstanding, Rule,
-    Unknown, UnknownPackage, WaiverName,
+    AcceptedGapName, AnswerName, Assessment, BaselineName, CheckResult, Finding, MendedCve,
+    Outstanding, Rule, Unfixed, Unknown, UnknownPackage, WaiverName,
 };
 pub use baseline::{
-    AppliesTo, Baseline, Forbidden, RepositoryTrust, Required, SHIPPED, UnknownPackages, Upgrades,
-    default_baseline,
+    AdvisoryRule, AppliesTo, Baseline, Forbidden, RepositoryTrust, Required, SHIPPED, UnfixedCves,
+    UnknownPackages, Upgrades, default_baseline,
 };
 pub use check::{Account, Counts, FileCheck, FileState, Mode, SettingCheck};
 pub use deadline::{Deadlines, Due};

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use dormouse_advisories::{Access, Advisories, IndexCache, Keyring, Repository, Selection, Trust};
+use dormouse_advisories::{
+    Access, Advisories, FeedAccess, FeedSignature, IndexCache, Keyring, Repository, Selection,
+    Target, Trust,
+};
 use dormouse_block::{Digest, Error, ErrorKind, Gap, Result};
 use dormouse_evidence::{RunReport, Totals};
 use dormouse_packages::dpkg::Version;
@@ -86,7 +89,7 @@ impl Standard {
             baseline.upgrades.only.clone_from(&options.only);
         }
         let as_of = baseline.instant(options.as_of);
-        let advisories = Advisories::read(&options.feeds)?;
+        let advisories = read_feeds(options, as_of)?;
         let asks_for_cve =
             |only: &BTreeSet<Scope>| only.iter().any(|scope| matches!(scope, Scope::Cve(_)));
         if advisories.is_empty() && asks_for_cve(&baseline.upgrades.only) {
@@ -122,14 +125,16 @@ impl Standard {
         &self,
         inspection: &Inspection,
     ) -> impl Fn(&str, &str, &Version, &Version) -> bool + '_ {
-        let release = inspection
+        let system = inspection
             .systems
             .iter()
-            .find_map(|system| system.inventory.os.as_ref()?.version_codename.clone());
+            .find(|system| system.inventory.os.is_some());
+        let target = system.map(|system| Target::of(&system.inventory));
         move |cve, source, there, wanted| {
-            release.as_deref().is_some_and(|release| {
-                let mended = self.advisories.mended(source, release, there, wanted);
-                mended.iter().any(|fix| *fix.cve == *cve)
+            target.as_ref().is_some_and(|target| {
+                let (there, wanted) = (there.as_str(), wanted.as_str());
+                let mended = self.advisories.mended(target, source, there, wanted);
+                mended.iter().any(|concern| concern.id == cve)
             })
         }
     }
@@ -251,7 +256,20 @@ impl Standard {
                 };
                 format!("{} {date}{stale}, {}, {who}", suite.name(), suite.digest)
             })
-            .chain(advisories.map(|feed| format!("{}, {}", feed.name, feed.digest)))
+            .chain(advisories.map(|feed| {
+                let date = feed
+                    .date
+                    .map_or("without a date".to_owned(), |date| format!("of {date}"));
+                let signed = match &feed.signature {
+                    FeedSignature::Unsigned => "unsigned".to_owned(),
+                    FeedSignature::Unchecked => "signature not checked".to_owned(),
+                    FeedSignature::Good { signers } => {
+                        let keys: Vec<_> = signers.iter().map(|one| one.primary.as_str()).collect();
+                        format!("signed by {}", keys.join(" and "))
+                    }
+                };
+                format!("{} {date}, {}, {signed}", feed.name, feed.digest)
+            }))
             .collect()
     }
 }
@@ -262,6 +280,32 @@ pub(crate) struct Own {
     labels: BTreeMap<String, String>,
     /// What was seen before the instant judged, and when.
     seen: Vec<String>,
+}
+
+/// Reads the feeds, or what was kept of them.
+fn read_feeds(options: &StandardOptions, as_of: Timestamp) -> Result<Advisories> {
+    if options.feeds.is_empty() {
+        return Ok(Advisories::default());
+    }
+    let keyring = options.keyring.as_deref().map(Keyring::read).transpose()?;
+    let cache = options.cache.as_deref().map(IndexFolder::new);
+    let load = |name: &str| cache.as_ref()?.load(name);
+    let save = |name: &str, parts: &[&[u8]]| {
+        if let Some(cache) = &cache {
+            cache.save(name, parts);
+        }
+    };
+    Advisories::read_with(
+        &options.feeds,
+        &FeedAccess {
+            keyring: keyring.as_ref(),
+            as_of,
+            cache: cache.is_some().then_some(IndexCache {
+                load: &load,
+                save: &save,
+            }),
+        },
+    )
 }
 
 /// Verifies the repositories, several at a time.

@@ -6,50 +6,67 @@
 //! <tab>[bookworm] - lxd 5.0.2-5+deb12u2
 //! ```
 
-use std::io::BufRead;
+use std::io::{BufRead as _, Read as _};
 
 use dormouse_block::{Error, Result};
+use dormouse_packages::Family;
 use dormouse_packages::dpkg::{Version, is_package_name};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
-use super::{Advisories, Fix, is_cve};
+use super::{Beginning, Document, is_cve};
+use crate::catalogue::Builder;
+use crate::statement::{AdvisoryDraft, Claim, Names};
 
 /// Bytes of one line. Real ones have fewer than 10,000.
 const MAX_LINE: u64 = 1 << 20;
 
-/// Whether a line begins an advisory.
-pub(super) fn is_heading(line: &str) -> bool {
-    heading(line).is_some()
+pub(super) fn is(beginning: &Beginning<'_>) -> bool {
+    let first = beginning.text.trim_start().lines().next();
+    heading(first.unwrap_or_default()).is_some()
 }
 
-/// The advisory's name.
-fn heading(line: &str) -> Option<&str> {
-    let (_, rest) = line.strip_prefix('[')?.split_once("] ")?;
+/// The advisory's date and name.
+fn heading(line: &str) -> Option<(&str, &str)> {
+    let (date, rest) = line.strip_prefix('[')?.split_once("] ")?;
     let name = rest.split(' ').next()?;
     ["DSA-", "DLA-", "DTSA-"]
         .iter()
         .any(|prefix| name.starts_with(prefix))
-        .then_some(name)
+        .then_some((date, name))
 }
 
-/// Reads a list into `out`; how many statements were taken.
-pub(super) fn read(input: &mut impl BufRead, out: &mut Advisories) -> Result<usize> {
-    let mut count = 0_usize;
-    let mut advisory: Box<str> = Box::default();
-    let mut cves: Vec<Box<str>> = Vec::new();
+/// The day `18 Nov 2025`, from its beginning in UTC.
+fn day(text: &str) -> Option<Timestamp> {
+    let date = Date::strptime("%d %b %Y", text).ok()?;
+    let zoned = date.to_zoned(TimeZone::UTC).ok()?;
+    Some(zoned.timestamp())
+}
+
+pub(super) fn read(document: &mut Document<'_>, out: &mut Builder) -> Result<()> {
+    let mut advisory = AdvisoryDraft::default();
+    let mut number = None;
     let mut line = Vec::new();
     loop {
         line.clear();
-        let read = std::io::Read::take(&mut *input, MAX_LINE)
+        let read = (&mut *document.input)
+            .take(MAX_LINE)
             .read_until(b'\n', &mut line)
             .map_err(|error| Error::io("cannot read the advisories", error))?;
         if read == 0 {
-            return Ok(count);
+            return Ok(());
         }
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end();
-        if let Some(name) = heading(text) {
-            advisory = name.into();
-            cves.clear();
+        if let Some((date, name)) = heading(text) {
+            out.entry();
+            advisory = AdvisoryDraft {
+                id: name.to_owned(),
+                published: day(date),
+                ..AdvisoryDraft::default()
+            };
+            number = None;
             continue;
         }
         let text = text.trim_start();
@@ -57,11 +74,9 @@ pub(super) fn read(input: &mut impl BufRead, out: &mut Advisories) -> Result<usi
             .strip_prefix('{')
             .and_then(|rest| rest.strip_suffix('}'))
         {
-            cves.extend(
-                list.split_ascii_whitespace()
-                    .filter(|name| is_cve(name))
-                    .map(Into::into),
-            );
+            let names = list.split_ascii_whitespace().filter(|name| is_cve(name));
+            advisory.cves.extend(names.map(str::to_owned));
+            number = None;
             continue;
         }
         // `[bookworm] - lxd 5.0.2-5+deb12u2`, or a word in angle brackets where nothing was mended.
@@ -75,7 +90,7 @@ pub(super) fn read(input: &mut impl BufRead, out: &mut Advisories) -> Result<usi
         let (Some(source), Some(version)) = (words.next(), words.next()) else {
             continue;
         };
-        if version.starts_with('<') || !is_package_name(source) {
+        if version.starts_with('<') || !is_package_name(source) || advisory.id.is_empty() {
             continue;
         }
         // One line of 2004 names its package twice; what cannot be compared mends nothing that is asked about, and is
@@ -85,19 +100,16 @@ pub(super) fn read(input: &mut impl BufRead, out: &mut Advisories) -> Result<usi
             upstream.starts_with(|first: char| first.is_ascii_digit())
         };
         let Some(fixed) = Version::parse(version).ok().filter(begins_with_a_digit) else {
-            out.unread = out.unread.saturating_add(1);
+            out.unread();
             continue;
         };
-        for cve in &cves {
-            let fix = Fix {
-                cve: cve.clone(),
-                release: release.into(),
-                fixed: fixed.clone(),
-                urgency: None,
-                advisory: Some(advisory.clone()),
-            };
-            out.push(source, fix)?;
-            count = count.saturating_add(1);
-        }
+        let by = match number {
+            Some(number) => number,
+            None => out.advisory(&advisory)?,
+        };
+        number = Some(by);
+        let release = format!("debian:{release}");
+        let claim = Claim::new(Family::Dpkg, source, Names::Source, &release);
+        out.state(&claim.fixed_in(fixed.as_str()), &[by])?;
     }
 }

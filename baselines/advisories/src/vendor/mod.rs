@@ -1,65 +1,94 @@
-//! What vendors say of CVEs: which version of which source package mends which, in which release.
+//! What vendors and users say of vulnerabilities, from local files, in one model.
 //!
-//! Feeds are local files, told apart by what is in them: the Debian security tracker's `data/json` (keyed by source
-//! package), Debian's lists of advisories (`data/DSA/list`, `data/DLA/list`), CISA's catalogue of exploited
-//! vulnerabilities (JSON), and EPSS scores (CSV). Each is read as a stream, plain or compressed.
+//! Feeds are told apart by what is in them, plain or compressed, one document or an archive or folder of many. Each is read as a
+//! stream, compiled once, and kept by its digest where a cache is given.
 
 mod advisory_list;
+mod arch;
+mod csaf;
+mod documents;
 mod epss;
+mod exploited;
+mod head;
+mod json;
+mod openvex;
+mod osv;
+mod oval;
+mod purl;
+mod repodata;
+mod secdb;
+mod ssvc;
+mod tar;
 mod tracker;
+mod updateinfo;
+mod xml;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, Read};
-use std::path::{Path, PathBuf};
+use std::io::BufRead;
+use std::path::PathBuf;
 
-use dormouse_block::{Digest, Error, HostFile, Result, Source as _, digest_of};
-use dormouse_packages::dpkg::Version;
+use dormouse_block::{Digest, Result};
+use dormouse_packages::Family;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::Codec;
-use crate::folder::stream;
-
-/// Largest feed file, in bytes as it lies there. The tracker's JSON has about 70 MB.
-const MAX_FEED: u64 = 1 << 30;
-/// Statements of all feeds. The tracker makes about 200,000.
-const MAX_FIXES: usize = 4_000_000;
-/// Files of one feed folder looked at.
-const MAX_FILES: usize = 1000;
-
-/// One statement: this version of a source package mends this CVE in this release.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fix {
-    /// The CVE.
-    pub cve: Box<str>,
-    /// The release, by codename.
-    pub release: Box<str>,
-    /// The version of the source package from which on it is mended.
-    pub fixed: Version,
-    /// How urgent, in the vendor's own word.
-    pub urgency: Option<Box<str>>,
-    /// The vendor's advisory, such as `DSA-5000-1`.
-    pub advisory: Option<Box<str>>,
-}
+use crate::catalogue::{Builder, Catalogue};
+use crate::statement::{Advisory, Known, Statement};
+use crate::target::BY_PURL;
+use crate::{IndexCache, Keyring, Signer, Target};
 
 /// A feed that was read. A fact: evidence carries it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Feed {
-    /// The name of its file.
+    /// The name of its file, or of the folder of its documents.
     pub name: String,
     /// What it is.
     pub kind: FeedKind,
-    /// Its digest.
+    /// Its digest; of a folder of documents that of the lines `sha256sum` writes of them, in the order of their paths.
     pub digest: Digest,
-    /// Statements taken from it.
+    /// Its own date, else that of the newest thing that it says; absent where it says none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<Timestamp>,
+    /// Whether somebody signed it.
+    #[serde(default)]
+    pub signature: FeedSignature,
+    /// Documents in it; entries of the one document that it is.
+    #[serde(default)]
+    pub documents: usize,
+    /// Advisories in it.
+    #[serde(default)]
+    pub advisories: usize,
+    /// Statements about packages and CVEs taken from it.
     pub entries: usize,
     /// Statements whose version does not read, left out.
     #[serde(default, skip_serializing_if = "is_none")]
     pub unread: usize,
+    /// Statements about what no inventory here has, left out: other ecosystems, commits, appliances.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub elsewhere: usize,
+    /// Files of the folder or archive that are no documents.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub other_files: usize,
 }
 
 fn is_none(count: &usize) -> bool {
     *count == 0
+}
+
+/// How a feed stands to a signature of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state", deny_unknown_fields)]
+pub enum FeedSignature {
+    /// There is none beside it.
+    #[default]
+    Unsigned,
+    /// There is one, and no keyring was given to hold it against.
+    Unchecked,
+    /// It is good.
+    Good {
+        /// Every good signature by a key of the keyring.
+        signers: Vec<Signer>,
+    },
 }
 
 /// Kinds of feeds.
@@ -74,16 +103,107 @@ pub enum FeedKind {
     Exploited,
     /// Scores of the Exploit Prediction Scoring System.
     Epss,
+    /// Open Source Vulnerability documents.
+    Osv,
+    /// OpenVEX documents.
+    OpenVex,
+    /// Common Security Advisory Framework documents: advisories and VEX.
+    Csaf,
+    /// `updateinfo.xml` of rpm repositories.
+    UpdateInfo,
+    /// OVAL definitions.
+    Oval,
+    /// Alpine's security database.
+    AlpineSecdb,
+    /// Arch's issues.
+    ArchIssues,
+    /// CVE records with CISA's decision points (SSVC).
+    Ssvc,
 }
 
-/// What all feeds say, by source package.
+/// A document's beginning.
+struct Beginning<'a> {
+    text: &'a str,
+    json: Option<head::Head>,
+}
+
+/// A document being read.
+struct Document<'a> {
+    /// The name of its file, without folders.
+    name: &'a str,
+    input: &'a mut dyn BufRead,
+}
+
+/// Whether a feed's documents come one to an advisory, and so in folders of thousands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Grain {
+    /// One document has all.
+    Whole,
+    /// One document for each advisory.
+    Single,
+}
+
+/// What the rest needs to know of a kind.
+struct Row {
+    kind: FeedKind,
+    grain: Grain,
+    is: fn(&Beginning<'_>) -> bool,
+    read: fn(&mut Document<'_>, &mut Builder) -> Result<()>,
+}
+
+/// One line for each kind; the first that a beginning fits is taken, and the Debian tracker's, which any object fits, is last.
+#[rustfmt::skip]
+static KINDS: &[Row] = &[
+    Row { kind: FeedKind::Exploited, grain: Grain::Whole, is: exploited::is, read: exploited::read },
+    Row { kind: FeedKind::Ssvc, grain: Grain::Single, is: ssvc::is, read: ssvc::read },
+    Row { kind: FeedKind::OpenVex, grain: Grain::Single, is: openvex::is, read: openvex::read },
+    Row { kind: FeedKind::Csaf, grain: Grain::Single, is: csaf::is, read: csaf::read },
+    Row { kind: FeedKind::AlpineSecdb, grain: Grain::Whole, is: secdb::is, read: secdb::read },
+    Row { kind: FeedKind::ArchIssues, grain: Grain::Whole, is: arch::is, read: arch::read },
+    Row { kind: FeedKind::Osv, grain: Grain::Single, is: osv::is, read: osv::read },
+    Row { kind: FeedKind::UpdateInfo, grain: Grain::Whole, is: updateinfo::is, read: updateinfo::read },
+    Row { kind: FeedKind::Oval, grain: Grain::Whole, is: oval::is, read: oval::read },
+    Row { kind: FeedKind::DebianAdvisories, grain: Grain::Whole, is: advisory_list::is, read: advisory_list::read },
+    Row { kind: FeedKind::Epss, grain: Grain::Whole, is: epss::is, read: epss::read },
+    Row { kind: FeedKind::DebianTracker, grain: Grain::Whole, is: tracker::is, read: tracker::read },
+];
+
+/// What a user is told of a file that is none of them.
+const NONE_OF_THEM: &str = "no feed that is known: neither OSV, CSAF, OpenVEX, updateinfo, OVAL, Alpine's, Arch's or Debian's, nor \
+    exploited vulnerabilities, scores or decision points of CVEs";
+
+impl FeedKind {
+    fn row(self) -> Option<&'static Row> {
+        KINDS.iter().find(|row| row.kind == self)
+    }
+
+    fn grain(self) -> Grain {
+        self.row().map_or(Grain::Whole, |row| row.grain)
+    }
+
+    /// Whether it speaks of CVEs alone and of no package.
+    #[must_use]
+    pub fn is_of_cves(self) -> bool {
+        matches!(self, Self::Exploited | Self::Epss | Self::Ssvc)
+    }
+}
+
+/// How feeds are read.
+#[derive(Clone, Copy, Default)]
+pub struct FeedAccess<'a> {
+    /// The keys that signatures beside feeds are held against; without it they are not.
+    pub keyring: Option<&'a Keyring>,
+    /// The instant judged.
+    pub as_of: Timestamp,
+    /// Where compiled feeds are kept.
+    pub cache: Option<IndexCache<'a>>,
+}
+
+/// What all feeds say. Cloning it is cheap.
 #[derive(Debug, Clone, Default)]
 pub struct Advisories {
-    fixes: BTreeMap<Box<str>, Vec<Fix>>,
-    count: usize,
-    unread: usize,
-    exploited: BTreeSet<Box<str>>,
-    scores: BTreeMap<Box<str>, Box<str>>,
+    /// In the order of [`Advisories::feeds`].
+    catalogues: Vec<Catalogue>,
     feeds: Vec<Feed>,
 }
 
@@ -91,32 +211,41 @@ impl Advisories {
     /// Reads feeds: files, or folders of them.
     ///
     /// # Errors
-    /// The host's, `Corrupt` for a feed that does not read, `Unsupported` for a file that is none, `Limit` past a named
-    /// bound.
+    /// As [`Advisories::read_with`].
     pub fn read(paths: &[PathBuf]) -> Result<Self> {
-        let mut advisories = Self::default();
-        let mut later = Vec::new();
+        Self::read_with(paths, &FeedAccess::default())
+    }
+
+    /// Reads feeds: files, or folders of them. A folder with a `repomd.xml` is a repository's `repodata`: its `updateinfo` is read,
+    /// and held against the digest that the index states.
+    ///
+    /// # Errors
+    /// The host's, `Corrupt` for a feed that does not read, with its file, place and key, `Unsupported` for a file that is none,
+    /// `Denied` for one with a bad signature or another digest than its index states, `Limit` past a named bound.
+    pub fn read_with(paths: &[PathBuf], access: &FeedAccess<'_>) -> Result<Self> {
+        let mut all = Vec::new();
         for path in paths {
-            for file in files(path)? {
-                let kind = kind_of(&file)?;
-                match kind {
-                    FeedKind::DebianTracker | FeedKind::DebianAdvisories => {
-                        advisories.add(&file, kind)?;
-                    }
-                    FeedKind::Exploited | FeedKind::Epss => later.push((file, kind)),
-                }
+            for source in documents::sources(path)? {
+                all.push(source.load(access)?);
             }
         }
-        // What speaks of CVEs alone is kept of those that a package has.
-        for (file, kind) in later {
-            advisories.add(&file, kind)?;
-        }
-        for fixes in advisories.fixes.values_mut() {
-            fixes.sort();
-            fixes.dedup();
-        }
-        advisories.feeds.sort();
-        Ok(advisories)
+        // The same file under two paths says nothing twice.
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        all.dedup_by(|(one, _), (other, _)| one.digest == other.digest && one.kind == other.kind);
+        let (feeds, catalogues) = all.into_iter().unzip();
+        Ok(Self { catalogues, feeds })
+    }
+
+    /// Reads one feed that lies in memory under this name.
+    ///
+    /// # Errors
+    /// As [`Advisories::read_with`].
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self> {
+        let (feed, catalogue) = documents::parse(name, bytes)?;
+        Ok(Self {
+            catalogues: vec![catalogue],
+            feeds: vec![feed],
+        })
     }
 
     /// The feeds that were read.
@@ -131,173 +260,61 @@ impl Advisories {
         self.feeds.is_empty()
     }
 
-    /// What an upgrade of `source` from the version `there` to `wanted` mends in `release`: one statement for each CVE,
-    /// in the order of their names, an advisory's before the tracker's.
+    pub(crate) fn catalogues(&self) -> &[Catalogue] {
+        &self.catalogues
+    }
+
+    /// How many statements all feeds make.
     #[must_use]
-    pub fn mended(
-        &self,
-        source: &str,
-        release: &str,
-        there: &Version,
-        wanted: &Version,
-    ) -> Vec<Fix> {
-        let mut by_cve: BTreeMap<&str, Fix> = BTreeMap::new();
-        let all = self.fixes.get(source).into_iter().flatten();
-        for fix in
-            all.filter(|fix| &*fix.release == release && *there < fix.fixed && fix.fixed <= *wanted)
-        {
-            let known = by_cve.entry(&fix.cve).or_insert_with(|| fix.clone());
-            if known.advisory.is_none() {
-                known.advisory.clone_from(&fix.advisory);
-            }
-            if known.urgency.is_none() {
-                known.urgency.clone_from(&fix.urgency);
-            }
-        }
-        by_cve.into_values().collect()
+    pub fn statement_count(&self) -> usize {
+        let counts = self.catalogues.iter().map(Catalogue::len);
+        counts.fold(0, usize::saturating_add)
     }
 
-    /// Whether a CVE is known to be exploited.
+    /// Every statement of all feeds, with the advisories that make it.
+    pub fn statements(&self) -> impl Iterator<Item = (Statement<'_>, Vec<Advisory<'_>>)> {
+        self.catalogues.iter().flat_map(|catalogue| {
+            (0..catalogue.len()).filter_map(|row| {
+                let (statement, numbers) = catalogue.statement(row)?;
+                let advisories = numbers
+                    .into_iter()
+                    .filter_map(|number| catalogue.advisory(number));
+                Some((statement, advisories.collect()))
+            })
+        })
+    }
+
+    /// What is known of a CVE itself.
     #[must_use]
-    pub fn is_exploited(&self, cve: &str) -> bool {
-        self.exploited.contains(cve)
+    pub fn known(&self, cve: &str) -> Known<'_> {
+        let mut known = Known::default();
+        for catalogue in &self.catalogues {
+            catalogue.know(cve, &mut known);
+        }
+        known
     }
 
-    /// The probability that a CVE is exploited within 30 days, as the scores write it.
+    /// Whether any feed speaks of a family's packages on a system. A user's own statements about package URLs do not count: they say
+    /// nothing of whether all is told.
     #[must_use]
-    pub fn score(&self, cve: &str) -> Option<&str> {
-        self.scores.get(cve).map(|score| &**score)
+    pub fn speaks_of(&self, target: &Target, family: Family) -> bool {
+        self.feeds_about(target, family).next().is_some()
     }
 
-    fn push(&mut self, source: &str, fix: Fix) -> Result<()> {
-        self.count = self.count.saturating_add(1);
-        if self.count > MAX_FIXES {
-            return Err(Error::limit("feeds of more than 4000000 statements"));
-        }
-        match self.fixes.get_mut(source) {
-            Some(fixes) => fixes.push(fix),
-            None => {
-                self.fixes.insert(source.into(), vec![fix]);
-            }
-        }
-        Ok(())
-    }
-
-    fn knows(&self) -> BTreeSet<Box<str>> {
-        let all = self.fixes.values().flatten();
-        all.map(|fix| fix.cve.clone()).collect()
-    }
-
-    fn add(&mut self, path: &Path, kind: FeedKind) -> Result<()> {
-        let file = open(path)?;
-        let digest = digest_of(&file)?;
-        let mut input = unpacked(file, path)?;
-        let before = self.unread;
-        let entries = match kind {
-            FeedKind::DebianTracker => tracker::read(&mut input, self),
-            FeedKind::DebianAdvisories => advisory_list::read(&mut input, self),
-            FeedKind::Exploited => {
-                let known = self.knows();
-                tracker::read_exploited(&mut input, |cve| {
-                    if known.contains(cve) {
-                        self.exploited.insert(cve.into());
-                    }
+    /// The feeds that speak of a family's packages on a system.
+    pub fn feeds_about<'a>(
+        &'a self,
+        target: &'a Target,
+        family: Family,
+    ) -> impl Iterator<Item = &'a Feed> {
+        let pairs = self.catalogues.iter().zip(&self.feeds);
+        pairs
+            .filter(move |(catalogue, _)| {
+                catalogue.releases().any(|(known, release)| {
+                    known == family && !release.starts_with(BY_PURL) && target.is_of(release)
                 })
-            }
-            FeedKind::Epss => {
-                let known = self.knows();
-                epss::read(&mut input, |cve, score| {
-                    if known.contains(cve) {
-                        self.scores.insert(cve.into(), score.into());
-                    }
-                })
-            }
-        }
-        .map_err(|error| error.in_file(path.display()))?;
-        self.feeds.push(Feed {
-            name: path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default(),
-            kind,
-            digest,
-            entries,
-            unread: self.unread.saturating_sub(before),
-        });
-        Ok(())
-    }
-}
-
-fn open(path: &Path) -> Result<HostFile> {
-    let file = HostFile::open(path)?;
-    if file.len() > MAX_FEED {
-        return Err(Error::limit("a feed of more than 1 GiB").in_file(path.display()));
-    }
-    Ok(file)
-}
-
-fn unpacked(file: HostFile, path: &Path) -> Result<impl BufRead> {
-    let suffix = path.extension().and_then(|suffix| suffix.to_str());
-    let codec = match suffix {
-        Some("gz") => Codec::Gzip,
-        Some("xz") => Codec::Xz,
-        Some("zst") => Codec::Zstd,
-        _ => Codec::Plain,
-    };
-    codec.open(stream(file))
-}
-
-/// The files of a feed: itself, or everything in the folder and the folders in it.
-fn files(path: &Path) -> Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut found = Vec::new();
-    let mut folders = vec![(path.to_owned(), 0_u8)];
-    while let Some((folder, depth)) = folders.pop() {
-        let fail = |error| Error::io("cannot list the feed", error).in_file(folder.display());
-        for entry in std::fs::read_dir(&folder).map_err(fail)? {
-            let path = entry.map_err(fail)?.path();
-            if found.len() >= MAX_FILES {
-                return Err(
-                    Error::limit("more than 1000 files in a feed").in_file(folder.display())
-                );
-            }
-            if path.is_dir() {
-                if depth < 2 {
-                    folders.push((path, depth.saturating_add(1)));
-                }
-            } else {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// What a file is, by its beginning.
-fn kind_of(path: &Path) -> Result<FeedKind> {
-    let mut head = Vec::new();
-    unpacked(open(path)?, path)?
-        .take(64 << 10)
-        .read_to_end(&mut head)
-        .map_err(|error| Error::io("cannot read the feed", error).in_file(path.display()))?;
-    let text = String::from_utf8_lossy(&head);
-    let start = text.trim_start();
-    let unknown = || {
-        let what = "neither the Debian tracker's JSON, a list of its advisories, CISA's catalogue nor EPSS scores";
-        Error::unsupported(what).in_file(path.display())
-    };
-    match start.chars().next() {
-        Some('{') if start.contains("\"catalogVersion\"") => Ok(FeedKind::Exploited),
-        Some('{') => Ok(FeedKind::DebianTracker),
-        Some('[') if advisory_list::is_heading(start.lines().next().unwrap_or_default()) => {
-            Ok(FeedKind::DebianAdvisories)
-        }
-        Some('#') if start.starts_with("#model_version") => Ok(FeedKind::Epss),
-        _ if start.starts_with("cve,epss") => Ok(FeedKind::Epss),
-        _ => Err(unknown()),
+            })
+            .map(|(_, feed)| feed)
     }
 }
 

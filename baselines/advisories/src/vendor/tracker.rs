@@ -1,36 +1,38 @@
-//! The Debian security tracker's JSON, and CISA's catalogue, read as streams: one statement in memory at a time.
+//! The Debian security tracker's JSON, read as a stream: one statement in memory at a time.
 //!
-//! The tracker's is `{source: {CVE: {"releases": {codename: {"status", "fixed_version", "urgency"}}}}}`. A
-//! `fixed_version` of `0` says that the release was never concerned; an `open` one has none.
+//! It is `{source: {CVE: {"releases": {codename: {"status", "fixed_version", "urgency"}}}}}`. A `fixed_version` of `0` says that the
+//! release was never concerned; an `open` one has none. It says no date.
 
 use std::fmt;
-use std::io::Read;
 
-use dormouse_block::{Error, Result};
-use dormouse_packages::dpkg::{Version, is_package_name};
+use dormouse_block::Result;
+use dormouse_packages::Family;
+use dormouse_packages::dpkg::is_package_name;
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::{Advisories, Fix, is_cve};
+use super::json::bad;
+use super::{Beginning, Document, is_cve};
+use crate::catalogue::Builder;
+use crate::severity::Severity;
+use crate::statement::{AdvisoryDraft, Claim, Names, Status};
 
-fn bad(error: serde_json::Error) -> Error {
-    if error.is_io() {
-        return Error::io("cannot read the feed", std::io::Error::other(error));
+/// Any object that is nothing else: its keys are names of packages.
+pub(super) fn is(beginning: &Beginning<'_>) -> bool {
+    match &beginning.json {
+        Some(head) => !head.is_array,
+        None => beginning.text.trim_start().starts_with('{'),
     }
-    Error::corrupt("the feed does not read").because(error)
 }
 
-/// Reads the tracker's statements into `out`; how many there were.
-pub(super) fn read(input: &mut impl Read, out: &mut Advisories) -> Result<usize> {
-    let before = out.count;
-    let mut reader = serde_json::Deserializer::from_reader(input);
+pub(super) fn read(document: &mut Document<'_>, out: &mut Builder) -> Result<()> {
+    let mut reader = serde_json::Deserializer::from_reader(&mut *document.input);
     Sources { out }.deserialize(&mut reader).map_err(bad)?;
-    reader.end().map_err(bad)?;
-    Ok(out.count.saturating_sub(before))
+    reader.end().map_err(bad)
 }
 
 struct Sources<'a> {
-    out: &'a mut Advisories,
+    out: &'a mut Builder,
 }
 
 impl<'de> DeserializeSeed<'de> for Sources<'_> {
@@ -69,7 +71,7 @@ impl<'de> Visitor<'de> for Sources<'_> {
 
 struct Cves<'a> {
     source: &'a str,
-    out: &'a mut Advisories,
+    out: &'a mut Builder,
 }
 
 impl<'de> DeserializeSeed<'de> for Cves<'_> {
@@ -95,6 +97,11 @@ struct Release {
     fixed_version: Option<String>,
     #[serde(default)]
     urgency: Option<String>,
+    #[serde(default)]
+    status: Option<String>,
+    /// Why no advisory will be issued: `no-dsa`, `ignored`, `postponed`.
+    #[serde(default)]
+    nodsa: Option<String>,
 }
 
 impl<'de> Visitor<'de> for Cves<'_> {
@@ -112,89 +119,53 @@ impl<'de> Visitor<'de> for Cves<'_> {
                 continue;
             }
             let statement: Statement = map.next_value()?;
+            self.out.entry();
             for (release, said) in statement.releases {
-                let Some(version) = said.fixed_version.filter(|version| version != "0") else {
+                let package = self.source;
+                let custom = |error: dormouse_block::Error| {
+                    A::Error::custom(format!(
+                        "{package} {cve} {release}: {}",
+                        error.with_causes()
+                    ))
+                };
+                let Some(claim) = claim(package, &release, &said) else {
                     continue;
                 };
-                let fixed = Version::parse(&version).map_err(|error| {
-                    A::Error::custom(format!("{} {cve}: {version:?}: {error}", self.source))
-                })?;
-                let fix = Fix {
-                    cve: cve.as_str().into(),
-                    release: release.into(),
-                    fixed,
-                    urgency: said.urgency.map(Into::into),
-                    advisory: None,
+                let advisory = AdvisoryDraft {
+                    id: cve.clone(),
+                    cves: vec![cve.clone()],
+                    severity: said.urgency.as_deref().and_then(Severity::of_word),
+                    word: said.urgency,
+                    ..AdvisoryDraft::default()
                 };
-                self.out
-                    .push(self.source, fix)
-                    .map_err(|error| A::Error::custom(error.with_causes()))?;
+                let number = self.out.advisory(&advisory).map_err(custom)?;
+                self.out.state(&claim, &[number]).map_err(custom)?;
             }
         }
         Ok(())
     }
 }
 
-/// Reads CISA's catalogue; how many CVEs there were.
-pub(super) fn read_exploited(input: &mut impl Read, mut take: impl FnMut(&str)) -> Result<usize> {
-    let mut count = 0_usize;
-    let mut each = |cve: &str| {
-        count = count.saturating_add(1);
-        take(cve);
-    };
-    let mut reader = serde_json::Deserializer::from_reader(input);
-    Catalogue { take: &mut each }
-        .deserialize(&mut reader)
-        .map_err(bad)?;
-    reader.end().map_err(bad)?;
-    Ok(count)
-}
-
-struct Catalogue<'a> {
-    take: &'a mut dyn FnMut(&str),
-}
-
-impl<'de> DeserializeSeed<'de> for Catalogue<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(
-        self,
-        deserializer: D,
-    ) -> std::result::Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+/// What is said of one release; nothing of one that has the package and no version of it was looked at.
+fn claim(source: &str, release: &str, said: &Release) -> Option<Claim> {
+    let mut claim = Claim::new(
+        Family::Dpkg,
+        source,
+        Names::Source,
+        &format!("debian:{release}"),
+    );
+    if let Some(fixed) = &said.fixed_version {
+        return Some(claim.fixed_in(fixed));
     }
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    #[serde(rename = "cveID")]
-    cve: String,
-}
-
-impl<'de> Visitor<'de> for Catalogue<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a catalogue with vulnerabilities")
+    match said.status.as_deref() {
+        Some("undetermined") => claim.status = Status::UnderInvestigation,
+        Some("open") => said
+            .nodsa
+            .as_deref()
+            .unwrap_or_default()
+            .clone_into(&mut claim.note),
+        // An older form of the feed has neither status nor version: it says nothing.
+        _ => return None,
     }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
-        while let Some(key) = map.next_key::<String>()? {
-            if key == "vulnerabilities" {
-                map.next_value_seed(Catalogue { take: self.take })?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<(), A::Error> {
-        while let Some(entry) = list.next_element::<Entry>()? {
-            if is_cve(&entry.cve) {
-                (self.take)(&entry.cve);
-            }
-        }
-        Ok(())
-    }
+    Some(claim)
 }

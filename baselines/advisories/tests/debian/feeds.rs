@@ -5,14 +5,29 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-use dormouse_advisories::{Advisories, FeedKind};
+use dormouse_advisories::{Advisories, Concern, FeedKind, Target};
 use dormouse_block::{Digest, ErrorKind};
-use dormouse_packages::dpkg::Version;
+use dormouse_packages::OsRelease;
 
 use crate::archive::fixtures;
 
-fn version(text: &str) -> Version {
-    Version::parse(text).unwrap()
+/// A Debian of this codename.
+fn debian(codename: &str) -> Target {
+    Target::of_system(&OsRelease {
+        id: "debian".into(),
+        version_codename: Some(codename.into()),
+        ..OsRelease::default()
+    })
+}
+
+fn mended<'a>(
+    advisories: &'a Advisories,
+    source: &str,
+    release: &str,
+    there: &str,
+    wanted: &str,
+) -> Vec<Concern<'a>> {
+    advisories.mended(&debian(release), source, there, wanted)
 }
 
 fn list() -> PathBuf {
@@ -50,31 +65,43 @@ fn debian_s_list_says_what_awk_reads_in_it() {
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
     assert!(lines.len() > 10_000, "{}", lines.len());
-    assert_eq!((feed.entries, feed.unread), (lines.len(), 1));
+    let advisory_count: BTreeSet<_> = lines.iter().map(|line| line[4]).collect();
+    let headings = Command::new("grep")
+        .args(["-cE", "^\\[[^]]*\\] (DSA|DLA|DTSA)-"])
+        .arg(&plain)
+        .output()
+        .expect("this test needs grep");
+    let headings = String::from_utf8(headings.stdout).unwrap();
+    assert_eq!(headings.trim(), feed.documents.to_string());
+    assert!(feed.advisories >= advisory_count.len());
+    assert_eq!(feed.unread, 1);
+    assert_eq!(feed.date.unwrap().to_string(), "2023-04-21T00:00:00Z");
     for line in &lines {
         let [cve, source, release, fixed, _] = line[..] else {
             panic!("{line:?}");
         };
-        let mended = advisories.mended(source, release, &version("0~~"), &version(fixed));
-        assert!(mended.iter().any(|fix| *fix.cve == *cve), "{line:?}");
+        let found = mended(&advisories, source, release, "0~~", fixed);
+        assert!(found.iter().any(|concern| concern.id == cve), "{line:?}");
         // What has it already has nothing to gain.
-        let none = advisories.mended(source, release, &version(fixed), &version(fixed));
-        assert!(none.is_empty());
+        assert!(mended(&advisories, source, release, fixed, fixed).is_empty());
     }
     // One of them whole, by hand.
-    let xorg = advisories.mended(
+    let xorg = mended(
+        &advisories,
         "xorg-server",
         "bullseye",
-        &version("2:1.20.11-1+deb11u5"),
-        &version("2:1.20.11-1+deb11u6"),
+        "2:1.20.11-1+deb11u5",
+        "2:1.20.11-1+deb11u6",
     );
-    let names: Vec<_> = xorg.iter().map(|fix| &*fix.cve).collect();
+    let names: Vec<_> = xorg.iter().map(|concern| concern.id).collect();
     assert_eq!(names, ["CVE-2023-1393"]);
-    assert_eq!(xorg[0].advisory.as_deref(), Some("DSA-5380-1"));
+    assert_eq!(xorg[0].advisory, Some("DSA-5380-1"));
+    assert_eq!(
+        xorg[0].published.unwrap().to_string(),
+        "2023-03-29T00:00:00Z"
+    );
     assert!(
-        advisories
-            .mended("xorg-server", "bookworm", &version("0"), &version("9:9"))
-            .is_empty(),
+        mended(&advisories, "xorg-server", "bookworm", "0", "9:9").is_empty(),
         "another release"
     );
 }
@@ -122,27 +149,45 @@ fn a_folder_of_feeds_joins_them_by_source_and_cve() {
     let advisories = Advisories::read(&[folder.path().to_owned()]).unwrap();
     let kinds: BTreeSet<_> = advisories.feeds().iter().map(|feed| feed.kind).collect();
     assert_eq!(kinds.len(), 4);
-    let mended = |there: &str, wanted: &str| {
-        advisories.mended("openssl", "bookworm", &version(there), &version(wanted))
-    };
-    let one = &mended("3.0.1-1", "3.0.2-1")[0];
+    let openssl =
+        |there: &str, wanted: &str| mended(&advisories, "openssl", "bookworm", there, wanted);
+    let all = openssl("3.0.1-1", "3.0.2-1");
+    let one = &all[0];
     assert_eq!(
-        (&*one.cve, one.advisory.as_deref(), one.urgency.as_deref()),
+        (one.id, one.advisory, one.word),
         ("CVE-2026-0001", Some("DSA-9999-1"), Some("high"))
     );
-    assert_eq!(mended("3.0.1-1", "3.0.2-1").len(), 1);
-    assert_eq!(mended("3.0.1-1", "3.0.3-1").len(), 2);
-    assert_eq!(mended("3.0.2-1", "3.0.3-1").len(), 1);
-    assert!(mended("3.0.1-1", "3.0.2-1~").is_empty());
-    let never = advisories.mended("openssl", "trixie", &version("0~"), &version("9"));
+    assert_eq!(one.severity, Some(dormouse_advisories::Severity::High));
+    assert_eq!(openssl("3.0.1-1", "3.0.2-1").len(), 1);
+    assert_eq!(openssl("3.0.1-1", "3.0.3-1").len(), 2);
+    assert_eq!(openssl("3.0.2-1", "3.0.3-1").len(), 1);
+    assert!(openssl("3.0.1-1", "3.0.2-1~").is_empty());
+    let never = mended(&advisories, "openssl", "trixie", "0~", "9");
     assert!(never.is_empty(), "it was never concerned");
-    assert!(advisories.is_exploited("CVE-2026-0002"));
-    assert!(!advisories.is_exploited("CVE-2026-0001"));
-    assert!(
-        !advisories.is_exploited("CVE-2020-9999") && advisories.score("CVE-2020-9999").is_none(),
-        "what no package has is not kept"
+    let known = advisories.known("CVE-2026-0002");
+    assert!(known.exploited && known.epss.is_none());
+    assert_eq!(known.since.unwrap().to_string(), "2026-01-01");
+    assert_eq!(known.due.unwrap().to_string(), "2026-01-22");
+    assert!(!advisories.known("CVE-2026-0001").exploited);
+    assert_eq!(advisories.known("CVE-2026-0001").epss, Some("0.00043"));
+    assert_eq!(
+        advisories.known("CVE-2099-0001"),
+        dormouse_advisories::Known::default()
     );
-    assert_eq!(advisories.score("CVE-2026-0001"), Some("0.00043"));
+    let dates: Vec<_> = advisories
+        .feeds()
+        .iter()
+        .map(|feed| (feed.kind, feed.date.map(|date| date.to_string())))
+        .collect();
+    assert!(
+        dates.contains(&(FeedKind::DebianTracker, None)),
+        "it says none"
+    );
+    assert!(dates.contains(&(FeedKind::Epss, Some("2026-01-01T00:00:00Z".into()))));
+    assert!(dates.contains(&(
+        FeedKind::DebianAdvisories,
+        Some("2026-01-01T00:00:00Z".into())
+    )));
 }
 
 #[test]

@@ -47,6 +47,8 @@ impl Judge<'_> {
             gaps,
             accepted_gaps,
             suites: self.question.releases.suites().to_vec(),
+            feeds: self.question.advisories.feeds().to_vec(),
+            unfixed: self.unfixed,
         };
         assessment.verdict = settle(&mut assessment, self.not_for.as_deref());
         let only_within_deadlines = baseline.fail_on_overdue_only

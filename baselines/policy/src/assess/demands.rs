@@ -3,16 +3,12 @@
 use std::collections::BTreeMap;
 
 use dormouse_block::ErrorKind;
-use dormouse_packages::dpkg::Version;
-use dormouse_packages::{Family, Observed, Package, Probe};
+use dormouse_packages::{Observed, Package, Probe};
 
 use super::Judge;
 use crate::assessment::{CheckResult, MendedCve};
 use crate::check::Answered;
 use crate::{Finding, Rule};
-
-/// Above every version that a package may have: what mends something at all has a lower one.
-const ABOVE_ALL: &str = "2147483647:9";
 
 impl Judge<'_> {
     /// Gates: a finding for each package with open CVEs that one forbids.
@@ -60,12 +56,16 @@ impl Judge<'_> {
         }
     }
 
-    /// The CVEs that some later version of a package mends.
+    /// The CVEs that a package has, that some later version mends and no statement answers.
     fn open_cves(&self, package: &Package) -> Vec<MendedCve> {
-        match (package.family, Version::parse(ABOVE_ALL)) {
-            (Family::Dpkg, Ok(above)) => self.mended(package, &above),
-            _ => Vec::new(),
-        }
+        let advisories = self.question.advisories;
+        let judgement = advisories.judge(&self.target, package);
+        let open = judgement
+            .concerns
+            .iter()
+            .filter(|concern| concern.answer.is_none() && concern.fixed.is_some());
+        open.map(|concern| MendedCve::of(advisories, concern))
+            .collect()
     }
 
     /// Checks of files and settings, by the answers that the guest gave.

@@ -9,6 +9,7 @@
     reason = "a test may panic and read its fixtures"
 )]
 
+mod advisories;
 mod apt;
 #[allow(
     dead_code,
