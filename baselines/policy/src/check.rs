@@ -164,9 +164,16 @@ fn hash_and_semicolon() -> String {
     "#;".into()
 }
 
+/// A path of the guest that begins at its root.
+fn from_root(text: &str) -> Result<GuestPath, String> {
+    if !text.starts_with('/') {
+        return Err(format!("{text:?} does not begin with /"));
+    }
+    GuestPath::new(text).map_err(|error| format!("{text:?}: {error}"))
+}
+
 fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<GuestPath, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    GuestPath::new(&text).map_err(|error| D::Error::custom(format!("{text:?}: {error}")))
+    from_root(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
 fn all_absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
@@ -175,7 +182,7 @@ fn all_absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String
         return Err(D::Error::custom("at least one path is wanted"));
     }
     for path in &paths {
-        GuestPath::new(path).map_err(|error| D::Error::custom(format!("{path:?}: {error}")))?;
+        from_root(path).map_err(D::Error::custom)?;
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         if folder.contains('*') {
             return Err(D::Error::custom(format!(
