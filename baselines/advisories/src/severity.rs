@@ -74,6 +74,17 @@ impl Severity {
 /// The base score of a CVSS vector of version 2, 3 or 4; `None` for text that is no vector.
 pub(crate) fn score_of(vector: &str) -> Option<f64> {
     let vector = vector.trim_matches(['(', ')']);
+    // A vector of version 3 without one of its base metrics would be scored as if that were the least.
+    let is_whole = |metrics: &[&str]| {
+        metrics
+            .iter()
+            .all(|metric| vector.split('/').any(|part| part.starts_with(metric)))
+    };
+    if vector.starts_with("CVSS:3")
+        && !is_whole(&["AV:", "AC:", "PR:", "UI:", "S:", "C:", "I:", "A:"])
+    {
+        return None;
+    }
     cvss::Cvss::from_str(vector).ok().map(|cvss| cvss.score())
 }
 

@@ -48,6 +48,8 @@ mod state;
 pub mod windows;
 
 pub use cataloger::{CATALOGERS, Cataloger, Catalogue, Cost, Selection};
+/// What a node is, as probes answer it: rows above know packages, and no filesystem.
+pub use dormouse_filesystem::NodeKind;
 pub use family::{Family, Reach};
 pub use inventory::{Coverage, FileRead, Inventory, take, take_of};
 pub use kernel::memory::{KernelCandidate, KernelSearch, KernelText, MemoryKernels, RunningKernel};

@@ -7,8 +7,7 @@ use std::fmt;
 
 use dormouse_advisories::Severity;
 use dormouse_block::{Digest, GuestPath};
-use dormouse_filesystem::NodeKind;
-use dormouse_packages::{FoundSetting, Observed, ObservedFile, Probe, SettingProbe};
+use dormouse_packages::{FoundSetting, NodeKind, Observed, ObservedFile, Probe, SettingProbe};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// A file, and how it must be. What is left out is not asked.

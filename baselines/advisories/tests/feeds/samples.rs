@@ -189,8 +189,15 @@ for definition in root.iter():
     if plain(definition) != 'definition': continue
     title = next(one.text for one in definition.iter() if plain(one) == 'title').split()[0].rstrip(':')
     platform = next(one.text for one in definition.iter() if plain(one) == 'platform')
-    for criterion in definition.iter():
-        if plain(criterion) != 'criterion': continue
+    # A system is asked for beside what it holds for, or above it.
+    def walk(node, system):
+        for inner in node:
+            said = re.match('(Oracle Linux [0-9]+) is installed', inner.get('comment', ''))
+            if said: system = said[1]
+        for inner in node:
+            if plain(inner) == 'criterion': yield inner, system
+            else: yield from walk(inner, system)
+    for criterion, platform in walk(definition, platform):
         comment = criterion.get('comment')
         if criterion.get('test_ref') in tests:
             thing, state = tests[criterion.get('test_ref')]

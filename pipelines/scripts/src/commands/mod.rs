@@ -65,6 +65,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("aa-status", services::no_apparmor),
     ("addgroup", adduser::adduser),
     ("adduser", adduser::adduser),
+    ("apache2ctl", apache::apache2ctl),
     ("apparmor_parser", services::kernel_load),
     ("awk", awk::awk),
     ("basename", name::basename),

@@ -379,13 +379,14 @@ pub(crate) fn run_parts(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     Ok(status)
 }
 
-/// `uname -r`: the release of the kernel that the machine has run and will start, where only one is installed.
+/// `uname -r`: the release of the kernel that the machine will start, which is the newest of those that are installed.
 fn kernel_release(shell: &mut Shell<'_>) -> Run<i32> {
     let names = shell.files.list(b"/boot")?.unwrap_or_default();
-    let mut releases = names
+    let newest = names
         .iter()
-        .filter_map(|name| name.strip_prefix(b"vmlinuz-"));
-    let (Some(release), None) = (releases.next(), releases.next()) else {
+        .filter_map(|name| name.strip_prefix(b"vmlinuz-"))
+        .max_by(|one, other| crate::version::compare(one, other));
+    let Some(release) = newest else {
         return shell.refuse(
             Reason::Running,
             b"uname",

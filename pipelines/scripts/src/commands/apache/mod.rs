@@ -4,4 +4,4 @@ mod query;
 mod switch;
 
 pub(crate) use query::a2query;
-pub(crate) use switch::switch;
+pub(crate) use switch::{apache2ctl, switch};

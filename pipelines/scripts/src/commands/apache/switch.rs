@@ -584,6 +584,23 @@ impl Switch {
     }
 }
 
+/// `apache2ctl configtest`, as `apache2_reload` of Debian's helper asks it: whether a running server may be told to read its
+/// settings anew. None runs, so the answer leads to a reload that is not needed. Anything else asks the server's program.
+pub(crate) fn apache2ctl(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
+    let is_reload = shell
+        .environment
+        .functions
+        .contains_key(&b"apache2_reload"[..]);
+    match words {
+        [_, verb] if verb == b"configtest" && is_reload => {
+            shell.not_needed(words);
+            shell.err(b"Syntax OK\n")?;
+            Ok(0)
+        }
+        _ => shell.refuse(Reason::Command, b"apache2ctl", "asks the server's program"),
+    }
+}
+
 /// The modules of a line such as `# Depends: setenvif mime`, which stands before the first setting.
 fn relations(shell: &mut Shell<'_>, file: &str, field: &str) -> Run<Vec<String>> {
     let text = shell.files.read(file.as_bytes())?.unwrap_or_default();
