@@ -107,6 +107,8 @@ pub struct Upgrades {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct AdvisoryRule {
+    /// Whether a version that an advisory mends is demanded for itself; gates may be all that is wanted.
+    pub demanded: bool,
     /// Days from its own date on after which a feed is too old to judge by.
     pub stale_after_days: u16,
     /// What to make of what no version mends yet.
@@ -116,6 +118,7 @@ pub struct AdvisoryRule {
 impl Default for AdvisoryRule {
     fn default() -> Self {
         Self {
+            demanded: true,
             stale_after_days: 7,
             unfixed: UnfixedCves::default(),
         }

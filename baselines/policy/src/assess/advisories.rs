@@ -170,7 +170,7 @@ impl Judge<'_> {
             wanted = if later { Some(version) } else { wanted };
             fixed.push(cve);
         }
-        if let Some(wanted) = wanted {
+        if let Some(wanted) = wanted.filter(|_| self.question.baseline.advisories.demanded) {
             let why = format!("{} mended in {wanted}", names(&fixed));
             self.advisory_finding(package, Some(wanted), why, fixed, None);
         }

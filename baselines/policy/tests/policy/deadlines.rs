@@ -406,7 +406,9 @@ fn a_waiver_of_one_cve_leaves_the_others_and_of_all_waives_the_finding() {
 #[test]
 fn gates_forbid_open_cves_and_are_never_passed_unasked() {
     let there = guest(&["openssl 3.0.1-1", "bash 1"]);
-    let gate = |conditions: &str| format!("name = 'x'\n[[gate]]\nid = 'g'\n{conditions}\n");
+    let gate = |conditions: &str| {
+        format!("name = 'x'\n[advisories]\ndemanded = false\n[[gate]]\nid = 'g'\n{conditions}\n")
+    };
     for (conditions, cves) in [
         ("cves = ['CVE-2026-0001']", 1),
         ("exploited = true", 1),
