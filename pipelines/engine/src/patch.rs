@@ -477,7 +477,7 @@ pub fn patch_once(
     let mut before = Ok(Before::default());
     let injection = rayon::in_place_scope(|scope| {
         scope.spawn(|_| before = Before::read(&guest));
-        inject_staged(&bench, plan, staged, options)
+        inject_staged(&bench, plan, &staged, options)
     })?;
     drop(guest);
     bench.publish(machine, &point.info.id, options, &before?, injection)
@@ -487,11 +487,11 @@ pub fn patch_once(
 fn inject_staged(
     bench: &Bench,
     plan: &Plan,
-    staged: Arc<StagedSet>,
+    staged: &Arc<StagedSet>,
     options: &PatchOptions,
 ) -> Result<Injection> {
     let unpacked = staged.unpacked.clone();
-    let reader = staged_reader(bench, &staged);
+    let reader = staged_reader(bench, staged);
     let injected = draft(plan, bench, &unpacked, reader, options)?;
     let differences = injected.draft.differences()?;
     let repeated = repeated(&injected, &differences)?;

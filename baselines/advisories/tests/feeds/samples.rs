@@ -92,8 +92,7 @@ for entry in base['packages'] or []:
         for name in names or []:
             print(name.split()[0], entry['pkg']['name'], 'alpine:' + base['distroversion'].removeprefix('v'), version)
 ";
-        let script = format!("{yaml}");
-        let theirs = python(&script, &path);
+        let theirs = python(yaml, &path);
         let zero = |line: &String| line.ends_with(" 0");
         let never = theirs.iter().filter(|line| zero(line)).count();
         let counted: Vec<_> = theirs.iter().filter(|line| !zero(line)).cloned().collect();
@@ -101,7 +100,7 @@ for entry in base['packages'] or []:
         let unaffected = advisories
             .statements()
             .filter(|(one, _)| one.status == Status::NotAffected);
-        assert_eq!(unaffected.count(), never.min(1) * never);
+        assert_eq!(unaffected.count(), never);
         // The same as JSON, as it is published today.
         let script = "import json, sys, yaml\nprint(json.dumps(yaml.load(open(sys.argv[1]), Loader=yaml.BaseLoader)))";
         let json = python(script, &path).join("");

@@ -31,12 +31,8 @@ impl Draft {
         while let Some(at) = here {
             match self.entries.get(&at) {
                 Some(Entry::Absent) => return false,
-                Some(Entry::Node(index)) => {
-                    if !self.lets_through(*index) {
-                        return false;
-                    }
-                }
-                None => {}
+                Some(Entry::Node(index)) if !self.lets_through(*index) => return false,
+                Some(Entry::Node(_)) | None => {}
             }
             here = at.parent();
         }
