@@ -444,3 +444,34 @@ fn a_machine_is_called_what_it_will_call_itself() {
         assert!(refused(&guests, call), "{call}");
     }
 }
+
+#[test]
+fn settings_of_apache_are_asked_for_nothing_but_a_reload_that_nobody_needs() {
+    let guests = guest(&["apache2ctl"]);
+    let (done, _) = interpret(
+        &guests,
+        "apache2_reload() { apache2ctl configtest; }; apache2_reload",
+    )
+    .unwrap();
+    assert_eq!(done.service_actions, ["apache2ctl configtest"]);
+    assert!(
+        done.log.is_empty(),
+        "nothing was looked at, so nothing is said"
+    );
+    for call in [
+        "apache2ctl configtest",
+        "apache2_reload() { apache2ctl -v; }; apache2_reload",
+    ] {
+        assert!(interpret(&guests, call).is_err(), "{call}");
+    }
+}
+
+#[test]
+fn of_several_kernels_the_newest_is_the_one_that_will_run() {
+    let mut guests = guest(&["uname"]);
+    assert!(interpret(&guests, "uname -r").is_err(), "there is none");
+    for release in ["6.1.0-9-amd64", "6.1.0-10-amd64"] {
+        guests.tree.file(&format!("/boot/vmlinuz-{release}"), b"");
+    }
+    assert_eq!(said(&guests, "uname -r"), "6.1.0-10-amd64");
+}

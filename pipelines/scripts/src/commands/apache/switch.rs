@@ -594,7 +594,6 @@ pub(crate) fn apache2ctl(shell: &mut Shell<'_>, words: &[Vec<u8>]) -> Run<i32> {
     match words {
         [_, verb] if verb == b"configtest" && is_reload => {
             shell.not_needed(words);
-            shell.err(b"Syntax OK\n")?;
             Ok(0)
         }
         _ => shell.refuse(Reason::Command, b"apache2ctl", "asks the server's program"),
