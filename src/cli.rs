@@ -233,12 +233,23 @@ pub(crate) enum Format {
     Cyclonedx,
     /// An SPDX 2.3 bill of materials; for inventories.
     Spdx,
+    /// A POSIX script for the guest; for catch-up plans.
+    Script,
+    /// User data of cloud-init; for catch-up plans.
+    CloudInit,
+    /// An Ansible playbook; for catch-up plans.
+    Ansible,
 }
 
 impl Format {
     /// Whether it is a bill of materials, which only an inventory can be written as.
     pub(crate) fn is_bill(self) -> bool {
         matches!(self, Self::Cyclonedx | Self::Spdx)
+    }
+
+    /// Whether it is a form that only a catch-up plan can be written in.
+    pub(crate) fn is_waking(self) -> bool {
+        matches!(self, Self::Script | Self::CloudInit | Self::Ansible)
     }
 }
 
@@ -283,8 +294,8 @@ pub(crate) enum Command {
     Plan(Images),
     /// Inject updates offline into a new image
     Patch(Patch),
-    /// Plan the waking of a restored or resumed machine, with a script for it
-    CatchUp(Image),
+    /// Plan the waking of restored or resumed machines, with a script and a bundle for them
+    CatchUp(CatchUp),
     /// Take a whole library through a pipeline, in parallel; run again to go on after an interruption
     Run(Run),
     /// Write the report of a run again
@@ -379,12 +390,16 @@ pub(crate) struct Inventory {
     pub(crate) catalogers: Vec<String>,
 }
 
-/// One image.
+/// What to wake.
 #[derive(Debug, Args)]
-pub(crate) struct Image {
-    /// A disk image
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: PathBuf,
+pub(crate) struct CatchUp {
+    /// Disk images, descriptions of machines, saved states, or folders of them
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<PathBuf>,
+    /// Write a signed bundle of the plans and all package files that they need, as an ISO 9660 image with the label
+    /// DORMOUSE, or as a folder
+    #[arg(long, value_name = "FILE.iso|DIR")]
+    pub(crate) bundle: Option<PathBuf>,
 }
 
 /// Paths inside images.

@@ -90,6 +90,10 @@ fn dispatch(command: &Command, settings: &Settings) -> anyhow::Result<Exit> {
     if bill && !matches!(command, Command::Inventory(_)) {
         anyhow::bail!("only an inventory can be written as a bill of materials");
     }
+    let waking = settings.global.format.is_some_and(cli::Format::is_waking);
+    if waking && !matches!(command, Command::CatchUp(_)) {
+        anyhow::bail!("only a catch-up plan can be written as a script, user data or a playbook");
+    }
     match command {
         Command::Inspect(arguments) => commands::inspect::run(arguments, settings),
         Command::Ls(arguments) => commands::ls::run(arguments, settings),
@@ -99,7 +103,7 @@ fn dispatch(command: &Command, settings: &Settings) -> anyhow::Result<Exit> {
         Command::Check(arguments) => commands::check::run(arguments, settings),
         Command::Plan(arguments) => commands::plan::run(arguments, settings),
         Command::Patch(arguments) => commands::patch::run(arguments, settings),
-        Command::CatchUp(arguments) => commands::plan::catch_up(arguments, settings),
+        Command::CatchUp(arguments) => commands::catch_up::run(arguments, settings),
         Command::Run(arguments) => commands::run::run(arguments, settings),
         Command::Report(arguments) => commands::report::run(arguments, settings),
         Command::Verify(arguments) => commands::verify::run(arguments, settings),

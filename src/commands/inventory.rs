@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments, settings: &Settings) -> anyhow::Result<
     let format = match settings.format() {
         Format::Cyclonedx => bill_format("cyclonedx"),
         Format::Spdx => bill_format("spdx"),
-        Format::Table | Format::Json | Format::Html => None,
+        _ => None,
     };
     if let Some(format) = format {
         let bill = Bill {

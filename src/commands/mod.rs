@@ -2,6 +2,7 @@
 
 pub(crate) mod baseline;
 pub(crate) mod cat;
+pub(crate) mod catch_up;
 pub(crate) mod check;
 pub(crate) mod cp;
 pub(crate) mod estate;

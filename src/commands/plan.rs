@@ -1,4 +1,4 @@
-//! `dormouse plan` and `dormouse catch-up`.
+//! `dormouse plan`.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use dormouse_remedy::{Materials, draft_injection};
 use serde::Serialize;
 
 use super::judge;
-use super::target::{open_all, open_point, say, say_gaps};
+use super::target::{open_all, say_gaps};
 use crate::answer::Answer;
-use crate::cli::{Format, Image, Images};
+use crate::cli::Images;
 use crate::exit::Exit;
 use crate::settings::Settings;
 
@@ -186,36 +186,4 @@ fn draw(document: &Document) -> String {
         }
     }
     out
-}
-
-/// Plans the waking of a restored or resumed machine; with `--output FILE`, the script goes there and the plan to FILE.json.
-///
-/// # Errors
-/// What keeps it from being planned.
-pub(crate) fn catch_up(arguments: &Image, settings: &Settings) -> anyhow::Result<Exit> {
-    let standard = judge::standard(settings)?;
-    let (machine, point) = open_point(&arguments.image, settings)?;
-    let (decision, assessments) = decide(&machine, &point.info.id, &standard, Inject::Never)?;
-    let Decision::CatchUp { plan } = decision else {
-        say(&format!("{}: {decision}", point.at));
-        return Ok(assessments
-            .iter()
-            .map(|assessment| judge::exit(assessment, settings))
-            .max()
-            .unwrap_or(Exit::Incomplete));
-    };
-    let answer = Answer::new(settings);
-    if let Some(path) = &settings.global.output {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".json");
-        let mut text = serde_json::to_vec_pretty(&plan)?;
-        text.push(b'\n');
-        dormouse_engine::host::publish(beside.as_ref(), &text)?;
-        dormouse_engine::host::publish(path, plan.script()?.as_bytes())?;
-    } else if settings.format() == Format::Json {
-        answer.json(&plan)?;
-    } else {
-        answer.bytes(plan.script()?.as_bytes())?;
-    }
-    Ok(Exit::Findings)
 }

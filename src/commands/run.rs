@@ -69,6 +69,9 @@ pub(crate) fn run(arguments: &Run, settings: &Settings) -> anyhow::Result<Exit> 
         for path in outcome.files.values() {
             say(&format!("report: {}", path.display()));
         }
+        if let Some(path) = &outcome.bundle {
+            say(&format!("bundle: {}", path.display()));
+        }
         if !outcome.complete {
             say(
                 "incomplete: something that may hold packages was not read or judged; the gaps above say what",

@@ -68,6 +68,7 @@ pub(crate) fn run(arguments: &Verify, settings: &Settings) -> anyhow::Result<Exi
                 one.signed_by = Some(verified.key.key_id());
                 one.subjects = verified.statement.subject.len();
                 digests.results = results;
+                digests.bundle = file.parent().map(Path::to_owned);
                 let (known, unknown): (Vec<_>, Vec<_>) = verified
                     .statement
                     .subject
@@ -134,6 +135,8 @@ fn results_of(evidence: &Path) -> Option<PathBuf> {
 struct Digests<'a> {
     library: Option<&'a Path>,
     results: Option<PathBuf>,
+    /// The folder that the evidence stands in, which is its bundle where it is that of one.
+    bundle: Option<PathBuf>,
     settings: &'a Settings,
     known: BTreeMap<String, Digest>,
     machines: Option<BTreeMap<String, Found>>,
@@ -144,6 +147,7 @@ impl<'a> Digests<'a> {
         Self {
             library,
             results: None,
+            bundle: None,
             settings,
             known: BTreeMap::new(),
             machines: None,
@@ -154,14 +158,20 @@ impl<'a> Digests<'a> {
     fn has(&self, name: &str) -> bool {
         match name.split_once(':') {
             Some(("output", _)) => self.results.is_some(),
+            Some(("bundle", _)) => self.bundle.is_some(),
             _ => self.library.is_some(),
         }
     }
 
     fn of(&mut self, name: &str) -> Result<Option<Digest>> {
-        let key = match (name.starts_with("output:"), &self.results) {
-            (true, Some(results)) => format!("{}:{name}", results.display()),
-            _ => name.to_owned(),
+        let folder = match name.split_once(':') {
+            Some(("output", _)) => self.results.as_ref(),
+            Some(("bundle", _)) => self.bundle.as_ref(),
+            _ => None,
+        };
+        let key = match folder {
+            Some(folder) => format!("{}:{name}", folder.display()),
+            None => name.to_owned(),
         };
         if let Some(digest) = self.known.get(&key) {
             return Ok(Some(*digest));
@@ -192,6 +202,7 @@ impl<'a> Digests<'a> {
         match kind {
             "source" => below(self.library),
             "output" => below(self.results.as_deref()),
+            "bundle" => below(self.bundle.as_deref()),
             "point" | "disk" | "memory" => {
                 let (disk, rest) = match (kind, rest.split_once(':')) {
                     ("disk", Some((disk, rest))) => (disk, rest),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::estate::{CATEGORY, TENANT, bad_toml, line_with, read_text};
 use crate::{
     AcceptedGap, CveGate, Deadlines, FileCheck, Glob, Phased, Pin, Preferences, Scope,
-    SettingCheck, Until, Verdict, Waiver,
+    SettingCheck, Until, Verdict, Waiver, Waking,
 };
 
 /// Largest baseline file read, in bytes.
@@ -80,6 +80,9 @@ pub struct Baseline {
     /// Until when findings may stay.
     #[serde(default)]
     pub deadlines: Deadlines,
+    /// How machines that must not be touched while they sleep are woken.
+    #[serde(default)]
+    pub waking: Waking,
     /// Whether findings within their deadlines do not fail the gate.
     #[serde(default)]
     pub fail_on_overdue_only: bool,

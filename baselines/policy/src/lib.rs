@@ -27,6 +27,7 @@ pub mod stage;
 mod until;
 mod verdict;
 mod waiver;
+mod waking;
 pub mod window;
 
 pub use assess::timing::Risk;
@@ -50,3 +51,4 @@ pub use releases::Releases;
 pub use until::Until;
 pub use verdict::Verdict;
 pub use waiver::{AcceptedGap, Waiver};
+pub use waking::{KeepMemory, Waking};

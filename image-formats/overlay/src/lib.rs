@@ -14,6 +14,7 @@ mod editor;
 mod editors;
 pub mod ext;
 pub mod fat;
+mod iso;
 mod layer;
 mod layout;
 mod output;
@@ -28,6 +29,7 @@ pub use draft::{
 };
 pub use editor::{Attributes, Editor, Staged};
 pub use editors::{AnyEditor, EDITORS, EditorKind, open_editor};
+pub use iso::{IsoFile, write_iso};
 pub use output::{Container, Pack, Spread, serially};
 pub use overlay::{Existing, Output, Overlay, OverlayOptions, Packing, Published};
 pub use room::Room;

@@ -20,10 +20,10 @@ use crate::patch::cannot_be_written;
 use crate::patch::{PatchOptions, patch};
 use crate::payloads::Payloads;
 use crate::run::{RunOptions, library_folder};
-use crate::schedule::next_deadline;
 use crate::subjects::file_digest;
+use crate::waking::{circumstances, manner};
 use crate::work::Work;
-use crate::{Inject, Inspection, MachineOptions, OpenMachine, OutputFormat, Power, Standard, host};
+use crate::{Inject, Inspection, MachineOptions, OpenMachine, OutputFormat, Standard, host};
 
 /// What is to be done to a restore point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ pub enum Decision {
 
 impl Decision {
     /// Changes when deciding changes.
-    pub const VERSION: &'static str = "dormouse/decision/v1";
+    pub const VERSION: &'static str = "dormouse/decision/v2";
 }
 
 impl fmt::Display for Decision {
@@ -325,17 +325,18 @@ impl Planner<'_> {
                     plan: Box::new(plan),
                 })),
             Some(why) => {
+                let (when, _) = self.standard.when(inspection, assessments, &plan);
+                let unwritable =
+                    cannot_be_written(&point, guest).or_else(|| machine.encrypted(&point));
                 let wake = Wake {
                     plan: &plan,
                     untouchable: vec![why],
-                    saved_memory: match inspection.power {
-                        Power::Suspended { memory } => Some(memory),
-                        _ => None,
-                    },
+                    circumstances: circumstances(machine, &point, inspection, unwritable)?,
+                    manner: manner(self.standard, assessments),
                     kernel: woken,
                     guest,
                     database: &loaded,
-                    deadline: next_deadline(assessments),
+                    when,
                 };
                 Ok(Decision::CatchUp {
                     plan: Box::new(CatchUp::make(&wake)?),
@@ -376,7 +377,7 @@ fn upgradable(assessments: &[Assessment]) -> BTreeSet<String> {
         .filter(|finding| {
             matches!(
                 finding.rule,
-                Rule::Suite | Rule::MinimumVersion | Rule::Gate
+                Rule::Suite | Rule::MinimumVersion | Rule::Gate | Rule::Advisory
             )
         })
         .map(|finding| finding.package.clone())

@@ -31,6 +31,7 @@
 
 mod ahead;
 mod attest;
+mod bundle;
 mod change;
 mod discover;
 mod first_boot;
@@ -50,9 +51,11 @@ mod staging;
 mod standard;
 mod state;
 mod subjects;
+mod waking;
 mod work;
 
 pub use attest::Attestation;
+pub use bundle::{BundleForm, BundleOptions, WrittenBundle, plan_name, write_bundle};
 pub use change::{Action, Changer, Decision, Done, OutputFile, Planner, Verified, judge_image};
 pub use discover::{Found, Library, discover};
 pub use first_boot::{FirstBoot, FirstBootOutcome, FirstBootPlace};
@@ -65,7 +68,7 @@ pub use observer::{Observer, Silent, StageName};
 pub use output_format::OutputFormat;
 pub use patch::{PatchOptions, Patched, patch, patch_once};
 pub use payloads::{PayloadSet, Payloads};
-pub use pipeline::{Inject, Limits, Pipeline, SHIPPED_PIPELINES};
+pub use pipeline::{BundleChoice, Inject, Limits, Pipeline, SHIPPED_PIPELINES};
 pub use report::{MachineResult, PointResult};
 pub use run::{RunOptions, RunOutcome, run};
 pub use standard::{Standard, StandardOptions};

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// `name` as one file name: letters, digits, `.`, `_` and `-` stand for themselves, all else as `%NN`; it never begins
-/// with a dot, is never empty, and is cut where hosts cut names, with a digest of the whole in the place of the rest.
+/// with a dot or a hyphen, is never empty, and is cut where hosts cut names, with a digest of the whole in the place of the rest.
 #[must_use]
 pub(crate) fn file_name(name: &str) -> String {
     /// Room for an ending below the 255 bytes that filesystems allow.
@@ -11,8 +11,8 @@ pub(crate) fn file_name(name: &str) -> String {
     let mut out = String::new();
     for (index, byte) in name.bytes().enumerate() {
         let plain = byte.is_ascii_alphanumeric()
-            || matches!(byte, b'_' | b'-')
-            || (byte == b'.' && index > 0);
+            || byte == b'_'
+            || (matches!(byte, b'.' | b'-') && index > 0);
         if plain {
             out.push(char::from(byte));
         } else {
@@ -50,6 +50,7 @@ mod tests {
     fn no_name_leaves_its_folder() {
         assert_eq!(file_name("../x"), "%2E.%2Fx");
         assert_eq!(file_name("."), "%2E");
+        assert_eq!(file_name("-x"), "%2Dx");
         assert_eq!(file_name(""), "%00");
         assert_eq!(file_name("bookworm 2026"), "bookworm%202026");
         assert!(file_name(&"x".repeat(4000)).len() <= 160);

@@ -138,18 +138,32 @@ pub(crate) fn open(
     repositories: &[Repository],
     package: &PlannedPackage,
 ) -> Result<VerifiedPayload> {
+    open_by_digest(
+        repositories,
+        &package.name,
+        &package.version,
+        package.payload,
+    )
+}
+
+/// Opens and verifies the package file of a package by its digest.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_by_digest(
+    repositories: &[Repository],
+    name: &str,
+    version: &str,
+    payload: Digest,
+) -> Result<VerifiedPayload> {
     for repository in repositories {
-        let candidates = repository.candidates(&package.name)?;
-        if let Some(found) = candidates
-            .iter()
-            .find(|found| found.digest == package.payload)
-        {
+        let candidates = repository.candidates(name)?;
+        if let Some(found) = candidates.iter().find(|found| found.digest == payload) {
             return repository.open_payload(found);
         }
     }
     Err(Error::denied(format!(
-        "no repository has the package file of {} {}",
-        package.name, package.version
+        "no repository has the package file of {name} {version}"
     )))
 }
 

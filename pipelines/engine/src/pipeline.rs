@@ -49,6 +49,9 @@ pub struct Pipeline {
     /// What is patched.
     #[serde(default)]
     pub inject: Inject,
+    /// In which form one bundle of all catch-up plans is written.
+    #[serde(default)]
+    pub bundle: BundleChoice,
     /// Further folders that backing files may come from; the library itself always may.
     #[serde(default)]
     pub allow_backing: Vec<PathBuf>,
@@ -69,6 +72,19 @@ pub enum Inject {
     /// Every cold point, snapshots too, each into an image of its own.
     #[serde(skip)]
     Anything,
+}
+
+/// In which form a run writes a bundle of its catch-up plans and all package files that they need.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BundleChoice {
+    /// It writes none.
+    #[default]
+    None,
+    /// A folder.
+    Folder,
+    /// An ISO 9660 image.
+    Iso,
 }
 
 /// Bounds on the work for one restore point.

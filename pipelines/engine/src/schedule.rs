@@ -7,7 +7,7 @@ use dormouse_packages::Family;
 use dormouse_policy::stage::{Progress, Turn, Update, package_set, turn};
 use dormouse_policy::window::{Against, Slot};
 use dormouse_policy::{Assessment, CATEGORY};
-use dormouse_remedy::Plan;
+use dormouse_remedy::{Plan, When};
 use jiff::Timestamp;
 
 use crate::{Decision, Inspection, Standard};
@@ -74,6 +74,27 @@ impl Standard {
         assessments: &[Assessment],
         plan: &Plan,
     ) -> Option<Decision> {
+        let (when, until) = self.when(inspection, assessments, plan);
+        let why = when.not_now?;
+        Some(Decision::Postponed {
+            why: match &when.late {
+                Some(late) => format!("{why}; {late}"),
+                None => why,
+            },
+            until,
+            slots: when.slots,
+            deadline: when.deadline,
+            misses_deadline: when.late.is_some(),
+        })
+    }
+
+    /// When a plan may be carried out, by the machine's turn and windows, and from when on where that is not now.
+    pub(crate) fn when(
+        &self,
+        inspection: &Inspection,
+        assessments: &[Assessment],
+        plan: &Plan,
+    ) -> (When, Option<Timestamp>) {
         let machine = inspection.at.machine.as_deref().unwrap_or_default();
         let updates: BTreeSet<Update> = plan
             .packages
@@ -91,16 +112,16 @@ impl Standard {
             .first()
             .and_then(|system| system.time_zone.as_deref());
         let calendar = self.estate.calendar(machine, zone);
-        let (why, from) = match wait {
-            Turn::Wait { why, until } => (why, until),
-            Turn::Go | Turn::Canary { .. } => match calendar.open_at(self.now) {
-                Ok(_) => return None,
-                Err(why) => (why, Some(self.now)),
-            },
+        let (not_now, from) = match wait {
+            Turn::Wait { why, until } => (Some(why), until),
+            Turn::Go | Turn::Canary { .. } => (calendar.open_at(self.now).err(), Some(self.now)),
         };
         let slots: Vec<Slot> = from.map_or_else(Vec::new, |from| calendar.next(from, SLOTS));
         let deadline = next_deadline(assessments);
         let late = deadline.and_then(|deadline| match (from, calendar.is_free()) {
+            _ if not_now.is_none() => {
+                (deadline <= self.now).then(|| format!("the deadline was over at {deadline}"))
+            }
             (None, _) => None,
             (Some(from), true) => {
                 (deadline <= from).then(|| format!("the deadline {deadline} is over before that"))
@@ -115,16 +136,14 @@ impl Standard {
                 )),
             },
         });
-        Some(Decision::Postponed {
-            why: match &late {
-                Some(late) => format!("{why}; {late}"),
-                None => why,
-            },
-            until: slots.first().map(|slot| slot.from).or(from),
+        let until = slots.first().map(|slot| slot.from).or(from);
+        let when = When {
+            not_now,
             slots: calendar.facts(&slots),
             deadline,
-            misses_deadline: late.is_some(),
-        })
+            late,
+        };
+        (when, until)
     }
 }
 

@@ -20,7 +20,9 @@ mod resolve;
 mod verify;
 
 pub use catch_up::{
-    CatchUp, CatchUpStep, Check, DiskKernel, KernelRelation, Wake, WokenKernel, bundle_file,
+    BUNDLE_LABEL, Bundle, BundleFile, BundledPlan, CatchUp, CatchUpStep, Check, Circumstances,
+    Cost, DISPATCHER, DiskKernel, KernelRelation, MANIFEST, MANIFEST_SEAL, Manner, Recommended,
+    Route, RouteName, Sleep, Standing, Wake, When, WokenKernel, bundle_file,
 };
 pub use inject::{Injected, Materials, WHOLE_PACKAGE, draft_injection};
 pub use injection::{ExpectedPackage, InjectedPackage, Injection, PathChange};

@@ -1,28 +1,38 @@
 //! What is to be done to a machine that must not be touched while it sleeps, once it is restored or resumed.
 //!
 //! A suspended machine's memory holds its disk's state; a change behind its back would corrupt both. So the plan travels
-//! beside it: as a fact, and as a POSIX script that works from a folder of package files without any network.
+//! beside it: as a fact, as a page, as a POSIX script that works from a folder of package files without any network, and
+//! as what cloud-init and Ansible run.
 
+mod ansible;
+mod bundle;
+mod cloud_init;
+mod cost;
 mod kernel;
+mod page;
+mod route;
+mod script;
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
-use dormouse_block::{Digest, Error, Locator, Result};
+use dormouse_block::{Digest, Error, ErrorKind, Locator, Result};
 use dormouse_filesystem::Guest;
-use dormouse_packages::dpkg::{Database, RelationField};
+use dormouse_packages::dpkg::Database;
+use dormouse_policy::window::SlotFact;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use bundle::{
+    BUNDLE_LABEL, Bundle, BundleFile, BundledPlan, DISPATCHER, MANIFEST, MANIFEST_SEAL,
+};
+pub use cost::Cost;
 pub use kernel::{DiskKernel, KernelRelation, WokenKernel};
+pub use route::{Circumstances, Route, RouteName, Sleep, Standing};
 
 use crate::dpkg::fixed;
 use crate::plan::{Blocked, Plan, PlannedPackage};
-
-/// The script's fixed part.
-const SCRIPT: &str = include_str!("catch-up.sh");
-/// Largest list of a package's files read, in bytes.
-const MAX_LIST: u64 = 64 << 20;
+use script::check_word;
 
 /// The plan for one restore point that must not be edited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +42,9 @@ pub struct CatchUp {
     pub schema: String,
     /// Which machine and restore point.
     pub at: Locator,
+    /// The machine's own id (`/etc/machine-id`), where it has one: by it a bundle knows which plan is whose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_id: Option<String>,
     /// The instant planned for.
     pub as_of: Timestamp,
     /// Why it must not be touched, one clause each.
@@ -45,19 +58,53 @@ pub struct CatchUp {
     /// The kernel that it wakes with, beside the one that its disk starts, where its memory says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<WokenKernel>,
-    /// By when it is to be done after the machine woke, where policy says so.
+    /// When it may be done, and by when it must be.
+    pub when: When,
+    /// What it takes.
+    pub cost: Cost,
+    /// The ways there are to bring the machine up to date, this plan's own first.
+    pub routes: Vec<Route>,
+    /// Which of them to take.
+    pub recommended: Recommended,
+}
+
+/// When a catch-up may be done, and by when it must be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct When {
+    /// Why not at the instant planned for, where its change windows or its turn forbid it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_now: Option<String>,
+    /// The next times in which it may be changed; none where it may be at any time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<SlotFact>,
+    /// The first deadline of its findings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
-    /// Bytes of the package files.
-    pub payload_bytes: u64,
-    /// Bytes that the packages say their files have.
-    pub expected_bytes: u64,
+    /// That the deadline is over before the machine may be changed, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<String>,
+}
+
+/// The route to take, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Recommended {
+    /// Which.
+    pub route: RouteName,
+    /// Why, in one clause.
+    pub because: String,
 }
 
 /// One step of a catch-up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "step", deny_unknown_fields)]
 pub enum CatchUpStep {
+    /// Look for signs of an intrusion before anything is changed.
+    ForensicTriage {
+        /// The findings that ask for it, one clause each.
+        because: Vec<String>,
+    },
     /// Keep the saved memory as it is: it is evidence of what the machine did before.
     PreserveMemory {
         /// What there is.
@@ -116,21 +163,34 @@ pub struct Wake<'a> {
     pub plan: &'a Plan,
     /// Why there can be none, one clause each.
     pub untouchable: Vec<String>,
-    /// Bytes of memory saved with the point, where there is any.
-    pub saved_memory: Option<u64>,
+    /// How it sleeps, and what could be done to its disk.
+    pub circumstances: Circumstances,
+    /// What is done beside the packages.
+    pub manner: Manner,
     /// The kernel that it wakes with, where its memory says.
     pub kernel: Option<WokenKernel>,
     /// The guest as it is on disk.
     pub guest: &'a Guest,
     /// Its package database.
     pub database: &'a Database,
-    /// By when it is to be done, where policy says so.
-    pub deadline: Option<Timestamp>,
+    /// When it may be done.
+    pub when: When,
+}
+
+/// What a catch-up does beside installing packages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// The findings that ask for a look before anything is changed.
+    pub triage: Vec<String>,
+    /// Whether saved memory is kept.
+    pub keep_memory: bool,
+    /// Whether the network stays away until all is done.
+    pub isolate: bool,
 }
 
 impl CatchUp {
     /// The schema that this version writes and reads.
-    pub const SCHEMA: &'static str = "dormouse/catch-up/v1";
+    pub const SCHEMA: &'static str = "dormouse/catch-up/v2";
 
     /// Plans the catch-up.
     ///
@@ -139,69 +199,64 @@ impl CatchUp {
     pub fn make(wake: &Wake<'_>) -> Result<Self> {
         let plan = wake.plan;
         let mut steps = Vec::new();
-        if let Some(bytes) = wake.saved_memory {
-            steps.push(CatchUpStep::PreserveMemory {
-                note: format!(
-                    "keep the {bytes} bytes of saved memory as they are until nobody needs them as evidence"
-                ),
+        let mut checks = Vec::new();
+        if !wake.manner.triage.is_empty() {
+            steps.push(CatchUpStep::ForensicTriage {
+                because: wake.manner.triage.clone(),
             });
         }
-        let mut checks = Vec::new();
-        if !plan.is_empty() {
+        if let Some(note) = wake.circumstances.sleep.memory_note()
+            && wake.manner.keep_memory
+        {
+            steps.push(CatchUpStep::PreserveMemory { note });
+        }
+        let isolate = wake.manner.isolate && !plan.is_empty();
+        if isolate {
             steps.push(CatchUpStep::IsolateNetwork);
         }
         let mut files = BTreeSet::new();
         for package in &plan.packages {
-            let name = format!("{}:{}", package.name, package.architecture);
             let file = bundle_file(package);
             if !files.insert(file.clone()) {
                 return Err(Error::corrupt(format!(
                     "two package files of one name: {file}"
                 )));
             }
-            for text in [&name, &package.version, &file]
-                .into_iter()
-                .chain(package.installed.as_ref())
-            {
-                check_word(text)?;
-            }
-            checks.push(Check::Installed {
-                package: name.clone(),
-                version: package.version.clone(),
-            });
-            steps.push(CatchUpStep::Install {
-                package: name,
-                from: package.installed.clone(),
-                to: package.version.clone(),
-                file,
-                payload: package.payload,
-                size: package.size,
-            });
+            let (step, check) = install(package, file)?;
+            steps.push(step);
+            checks.push(check);
         }
         checks.push(Check::NothingOutstanding);
         let mut because = plan.reboot.clone();
         because.extend(wake.kernel.as_ref().and_then(WokenKernel::restart_reason));
-        if !because.is_empty() {
+        let reboots = !because.is_empty();
+        if reboots {
             steps.push(CatchUpStep::Reboot { because });
         } else if !plan.is_empty() {
-            let units = services(wake)?;
+            let units = services::services(wake)?;
             if !units.is_empty() {
                 steps.push(CatchUpStep::RestartServices { units });
             }
-            steps.push(CatchUpStep::RestoreNetwork);
+            if isolate {
+                steps.push(CatchUpStep::RestoreNetwork);
+            }
         }
+        let cost = Cost::of(plan, reboots);
+        let (routes, recommended) = route::routes(wake, &cost, reboots);
         Ok(Self {
             schema: Self::SCHEMA.to_owned(),
             at: plan.at.clone(),
+            machine_id: machine_id(wake.guest)?,
             as_of: plan.as_of,
             untouchable: wake.untouchable.clone(),
             steps,
             checks,
             blocked: plan.blocked.clone(),
             kernel: wake.kernel.clone(),
-            deadline: wake.deadline,
-            payload_bytes: plan.payload_bytes,
-            expected_bytes: plan.expected_bytes,
+            when: wake.when.clone(),
+            cost,
+            routes,
+            recommended,
         })
     }
 
@@ -217,95 +272,50 @@ impl CatchUp {
             .collect()
     }
 
-    /// The script for the guest.
+    /// Why it ends in a restart, one clause each; empty where it does not.
+    #[must_use]
+    pub fn reboot(&self) -> &[String] {
+        self.steps
+            .iter()
+            .find_map(|step| match step {
+                CatchUpStep::Reboot { because } => Some(because.as_slice()),
+                _ => None,
+            })
+            .unwrap_or_default()
+    }
+
+    /// The digest by which its script and the record of it in the guest name this plan.
     ///
     /// # Errors
-    /// `Corrupt` for names that a script could not carry, as a fact from outside may hold.
-    pub fn script(&self) -> Result<String> {
-        let mut packages = String::new();
-        let mut upgrades = String::new();
-        let mut services = String::new();
-        let mut reasons = String::new();
-        let mut isolate = false;
-        for step in &self.steps {
-            match step {
-                CatchUpStep::Install {
-                    package,
-                    from,
-                    to,
-                    file,
-                    payload,
-                    size,
-                } => {
-                    for word in [package, to, file].into_iter().chain(from.as_ref()) {
-                        check_word(word)?;
-                    }
-                    line(
-                        &mut packages,
-                        &format!("{} {size} {file} {package} {to}", payload.hex()),
-                    )?;
-                    if let Some(from) = from {
-                        line(&mut upgrades, &format!("{package} {from} {to}"))?;
-                    }
-                }
-                CatchUpStep::RestartServices { units } => {
-                    for unit in units {
-                        check_word(unit)?;
-                        line(&mut services, unit)?;
-                    }
-                }
-                CatchUpStep::Reboot { because } => {
-                    for reason in because {
-                        let plain: String = reason.chars().filter(|c| !c.is_control()).collect();
-                        line(&mut reasons, &format!("- {plain}"))?;
-                    }
-                }
-                CatchUpStep::IsolateNetwork => isolate = true,
-                CatchUpStep::PreserveMemory { .. } | CatchUpStep::RestoreNetwork => {}
-            }
-        }
+    /// Never for a plan that was made.
+    pub fn digest(&self) -> Result<Digest> {
         let json = serde_json::to_vec(self)
             .map_err(|error| Error::corrupt("a plan that cannot be written").because(error))?;
-        let mut out = String::from("#!/bin/sh\n");
-        let word = |yes: bool| if yes { "yes" } else { "no" };
-        let head = [
-            ("plan", Digest::of(json).to_string()),
-            ("isolate", word(isolate).to_owned()),
-            ("reboot", word(!reasons.is_empty()).to_owned()),
-        ];
-        for (name, value) in head {
-            line(&mut out, &format!("{name}={value}"))?;
-        }
-        for (name, text) in [
-            ("list_packages", &packages),
-            ("list_upgrades", &upgrades),
-            ("list_services", &services),
-            ("list_reasons", &reasons),
-        ] {
-            line(
-                &mut out,
-                &format!("{name}() {{\n  cat <<'END-OF-LIST'\n{text}END-OF-LIST\n}}"),
-            )?;
-        }
-        out.push_str(SCRIPT);
-        Ok(out)
+        Ok(Digest::of(json))
     }
 }
 
-fn line(out: &mut String, text: &str) -> Result<()> {
-    writeln!(out, "{text}")
-        .map_err(|error| Error::corrupt("a script cannot be written").because(error))
-}
-
-/// A word that a shell list carries as it is.
-fn check_word(word: &str) -> Result<()> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._:~@%".contains(&byte);
-    if !word.is_empty() && !word.starts_with('-') && word.bytes().all(plain) {
-        return Ok(());
+fn install(package: &PlannedPackage, file: String) -> Result<(CatchUpStep, Check)> {
+    let name = format!("{}:{}", package.name, package.architecture);
+    for text in [&name, &package.version, &file]
+        .into_iter()
+        .chain(package.installed.as_ref())
+    {
+        check_word(text)?;
     }
-    Err(Error::corrupt(format!(
-        "a word that a script cannot carry: {word:?}"
-    )))
+    let check = Check::Installed {
+        package: name.clone(),
+        version: package.version.clone(),
+    };
+    let step = CatchUpStep::Install {
+        package: name,
+        from: package.installed.clone(),
+        to: package.version.clone(),
+        file,
+        payload: package.payload,
+        size: package.size,
+    };
+    Ok((step, check))
 }
 
 /// The file's name in the bundle.
@@ -319,56 +329,20 @@ pub fn bundle_file(package: &PlannedPackage) -> String {
     format!("{}_{version}_{}.deb", package.name, package.architecture)
 }
 
-/// The services of the packages that are upgraded, and of those that need one of them.
-fn services(wake: &Wake<'_>) -> Result<BTreeSet<String>> {
-    let mut affected: BTreeSet<String> = wake
-        .plan
-        .packages
-        .iter()
-        .map(|package| package.name.clone())
-        .collect();
-    let mut needed_by: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for record in wake.database.records() {
-        for field in [RelationField::Depends, RelationField::PreDepends] {
-            for relation in record.relations(field)? {
-                for wanted in relation.alternatives() {
-                    needed_by
-                        .entry(wanted.name.clone())
-                        .or_default()
-                        .insert(record.name.clone());
-                }
-            }
-        }
-    }
-    let mut todo: Vec<String> = affected.iter().cloned().collect();
-    while let Some(name) = todo.pop() {
-        for dependent in needed_by.get(&name).into_iter().flatten() {
-            if affected.insert(dependent.clone()) {
-                todo.push(dependent.clone());
-            }
-        }
-    }
-    let mut units = BTreeSet::new();
-    for record in wake.database.records() {
-        if !affected.contains(&record.name) || !record.status.state.has_files() {
-            continue;
-        }
-        let list = fixed(&format!("/var/lib/dpkg/info/{}.list", record.info_name()))?;
-        let Some(bytes) = wake.guest.read(&list, MAX_LIST)? else {
-            continue;
-        };
-        for path in String::from_utf8_lossy(&bytes).lines() {
-            let unit = path
-                .strip_prefix("/usr")
-                .unwrap_or(path)
-                .strip_prefix("/lib/systemd/system/");
-            if let Some(unit) = unit.filter(|unit| unit.ends_with(".service"))
-                && !unit.contains(['/', '@'])
-                && check_word(unit).is_ok()
-            {
-                units.insert(unit.to_owned());
-            }
-        }
-    }
-    Ok(units)
+/// The machine's own id: 32 hexadecimal digits, as machine-id(5) says; templates have none, or `uninitialized`.
+fn machine_id(guest: &Guest) -> Result<Option<String>> {
+    let bytes = match guest.read(&fixed("/etc/machine-id")?, MAX_MACHINE_ID) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        // Whatever that is, it is no id.
+        Err(error) if error.kind() == ErrorKind::Limit => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let id = text.trim();
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Ok(is_id.then(|| id.to_ascii_lowercase()))
 }
+
+/// Largest `/etc/machine-id` read, in bytes.
+const MAX_MACHINE_ID: u64 = 4096;

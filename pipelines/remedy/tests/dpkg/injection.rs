@@ -12,15 +12,15 @@ use dormouse_packages::RunningKernel;
 use dormouse_packages::dpkg::Database;
 use dormouse_remedy::deb::Unpacked;
 use dormouse_remedy::{
-    CatchUp, CatchUpStep, Decision, DiskKernel, FirstBootStep, Injected, Injection, KernelRelation,
-    Materials, Only, Plan, PlannedPackage, Verification, WHOLE_PACKAGE, Wake, WokenKernel,
-    draft_injection, verify,
+    CatchUp, CatchUpStep, Circumstances, Decision, DiskKernel, FirstBootStep, Injected, Injection,
+    KernelRelation, Manner, Materials, Only, Plan, PlannedPackage, Sleep, Verification,
+    WHOLE_PACKAGE, Wake, When, WokenKernel, draft_injection, verify,
 };
 
 use crate::host::{HostTree, realise};
 use crate::root::{Bench, Recipe, read};
 
-fn planned(deb: &Unpacked, installed: Option<&str>, needs: &[&str]) -> PlannedPackage {
+pub(crate) fn planned(deb: &Unpacked, installed: Option<&str>, needs: &[&str]) -> PlannedPackage {
     PlannedPackage {
         name: deb.control.package().into(),
         architecture: deb.control.architecture().into(),
@@ -49,7 +49,7 @@ fn planned(deb: &Unpacked, installed: Option<&str>, needs: &[&str]) -> PlannedPa
     }
 }
 
-fn plan(packages: Vec<PlannedPackage>) -> Plan {
+pub(crate) fn plan(packages: Vec<PlannedPackage>) -> Plan {
     Plan {
         schema: Plan::SCHEMA.into(),
         at: Locator::machine("web-01").point("active"),
@@ -326,14 +326,14 @@ fn facts_are_as_their_schemas_say() {
     let bench = Bench::new();
     let (mut plan, files) = scene(&bench);
     let injected = inject(&bench, &plan, &files);
-    valid("plan", &serde_json::to_value(&plan).unwrap());
+    valid("plan-v1", &serde_json::to_value(&plan).unwrap());
     plan.decide(&injected.injection);
     plan.only = Only::Packages(["a".to_owned()].into());
     let json = serde_json::to_value(&plan).unwrap();
-    valid("plan", &json);
+    valid("plan-v1", &json);
     assert_eq!(serde_json::from_value::<Plan>(json).unwrap(), plan);
     let json = serde_json::to_value(&injected.injection).unwrap();
-    valid("injection", &json);
+    valid("injection-v1", &json);
     assert_eq!(
         serde_json::from_value::<Injection>(json).unwrap(),
         injected.injection
@@ -342,17 +342,18 @@ fn facts_are_as_their_schemas_say() {
     let verification = verify(&base, &base, &injected.injection).unwrap();
     assert!(!verification.passed);
     valid(
-        "verification",
+        "verification-v1",
         &serde_json::to_value(&verification).unwrap(),
     );
     let catch_up = catch_up(&bench, &plan);
     let json = serde_json::to_value(&catch_up).unwrap();
-    valid("catch-up", &json);
+    valid("catch-up-v2", &json);
     assert_eq!(serde_json::from_value::<CatchUp>(json).unwrap(), catch_up);
 }
 
-fn valid(kind: &str, fact: &serde_json::Value) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../schemas/{kind}-v1.json"));
+pub(crate) fn valid(kind: &str, fact: &serde_json::Value) {
+    let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas");
+    let path = schemas.join(format!("{kind}.json"));
     let schema: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     let validator = jsonschema::draft202012::new(&schema).unwrap();
     let errors: Vec<String> = validator
@@ -368,17 +369,41 @@ fn valid(kind: &str, fact: &serde_json::Value) {
     );
 }
 
+/// A machine whose memory was saved.
+pub(crate) fn suspended() -> Circumstances {
+    Circumstances {
+        sleep: Sleep::Suspended { bytes: 1 << 20 },
+        image: "web-01".into(),
+        point: "active".into(),
+        disk_bytes: 1 << 30,
+        ..Circumstances::default()
+    }
+}
+
+/// What is done unless a baseline says otherwise.
+pub(crate) fn usual() -> Manner {
+    Manner {
+        triage: Vec::new(),
+        keep_memory: true,
+        isolate: true,
+    }
+}
+
 fn catch_up(bench: &Bench, plan: &Plan) -> CatchUp {
     let guest = Guest::of(HostTree::read(&bench.root()));
     let database = Database::read(&guest).unwrap().unwrap();
     CatchUp::make(&Wake {
         plan,
         untouchable: vec!["the point holds saved memory".into()],
-        saved_memory: Some(1 << 20),
+        circumstances: suspended(),
+        manner: usual(),
         kernel: None,
         guest: &guest,
         database: &database,
-        deadline: Some("2026-12-01T00:00:00Z".parse().unwrap()),
+        when: When {
+            deadline: Some("2026-12-01T00:00:00Z".parse().unwrap()),
+            ..When::default()
+        },
     })
     .unwrap()
 }
@@ -395,7 +420,7 @@ fn run_script(script: &Path, bundle: &Path, root: &Path) -> Output {
         .unwrap()
 }
 
-fn shellcheck(path: &Path) {
+pub(crate) fn shellcheck(path: &Path) {
     let output = Command::new("shellcheck")
         .arg("--shell=sh")
         .arg(path)
@@ -433,16 +458,17 @@ fn a_machine_that_wakes_with_an_older_kernel_is_started_anew() {
         let wake = Wake {
             plan: &plan(Vec::new()),
             untouchable: vec!["the point holds saved memory".into()],
-            saved_memory: Some(1 << 20),
+            circumstances: suspended(),
+            manner: usual(),
             kernel: Some(kernel(relation)),
             guest: &guest,
             database: &database,
-            deadline: None,
+            when: When::default(),
         };
         CatchUp::make(&wake).unwrap()
     };
     let catch_up = made(KernelRelation::Older);
-    valid("catch-up", &serde_json::to_value(&catch_up).unwrap());
+    valid("catch-up-v2", &serde_json::to_value(&catch_up).unwrap());
     let Some(CatchUpStep::Reboot { because }) = catch_up.steps.last() else {
         panic!("{:?}", catch_up.steps);
     };
@@ -594,11 +620,12 @@ fn words_that_a_script_cannot_carry_are_refused() {
         let wake = Wake {
             plan: &plan,
             untouchable: Vec::new(),
-            saved_memory: None,
+            circumstances: Circumstances::default(),
+            manner: usual(),
             kernel: None,
             guest: &guest,
             database: &database,
-            deadline: None,
+            when: When::default(),
         };
         assert!(CatchUp::make(&wake).is_err(), "{evil:?}");
     }

@@ -16,3 +16,4 @@ mod host;
 mod injection;
 mod pairs;
 mod root;
+mod waking;

@@ -1,0 +1,105 @@
+//! The bundle of a run: one for all the catch-up plans that it made.
+
+use std::collections::BTreeMap;
+
+use dormouse_block::{Digest, Error, Locator, Result};
+use dormouse_evidence::{Envelope, Statement, Subject};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Point, Run};
+use crate::bundle::{BundleForm, BundleOptions, plan_name, write_bundle};
+use crate::change::{Decision, OutputFile};
+use crate::subjects::file_digest;
+use crate::{BundleChoice, StageName, host};
+
+/// What a statement about the bundle of a run claims.
+const PREDICATE: &str = "urn:dormouse:predicate:run-bundle:v1";
+/// Where the bundle's statement stands within the results.
+const EVIDENCE: &str = "evidence/bundle.dsse.json";
+
+/// The bundle that a run wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct RunBundle {
+    /// The bundle; of a folder, its signed manifest.
+    pub(super) file: OutputFile,
+}
+
+impl RunBundle {
+    /// Changes when bundles change.
+    const VERSION: &'static str = "dormouse/run-bundle/v1";
+}
+
+impl Run<'_> {
+    /// Writes the bundle of all catch-up plans, where the pipeline wants one and there are any.
+    pub(super) fn bundle(&self, points: &[Point]) -> Result<Option<RunBundle>> {
+        let (form, path) = match self.options.pipeline.bundle {
+            BundleChoice::None => return Ok(None),
+            BundleChoice::Folder => (BundleForm::Folder, "catch-up/bundle"),
+            BundleChoice::Iso => (BundleForm::Iso, "catch-up/bundle.iso"),
+        };
+        let Some(signer) = self.signer else {
+            return Err(Error::denied(
+                "a bundle is signed, and there is no key to sign it with",
+            ));
+        };
+        let decisions: Vec<Digest> = points.iter().filter_map(|point| point.decision).collect();
+        let mut plans = BTreeMap::new();
+        for point in points.iter().filter(|point| point.decision.is_some()) {
+            if let Decision::CatchUp { plan } = self.load(point.decision)? {
+                plans.insert(plan_name(&plan), *plan);
+            }
+        }
+        if plans.is_empty() {
+            return Ok(None);
+        }
+        let output = &self.options.output;
+        let within = match form {
+            BundleForm::Iso => path.to_owned(),
+            BundleForm::Folder => format!("{path}/{}", dormouse_remedy::MANIFEST_SEAL),
+        };
+        let input = (
+            RunBundle::VERSION,
+            &decisions,
+            form,
+            output,
+            signer.key_id(),
+        );
+        let holds = |made: &RunBundle| {
+            std::fs::metadata(output.join(&made.file.path))
+                .is_ok_and(|found| found.len() == made.file.bytes)
+                && output.join(EVIDENCE).is_file()
+        };
+        let make = || {
+            let options = BundleOptions {
+                repositories: &self.standard.repositories,
+                signer,
+                tool: &self.options.tool,
+                replace: true,
+            };
+            let written = write_bundle(&plans, &output.join(path), &options)?;
+            let bytes = std::fs::metadata(output.join(&within)).map_err(|error| {
+                Error::io("cannot look at the bundle", error).in_file(within.as_str())
+            })?;
+            let file = OutputFile {
+                digest: file_digest(&self.work, &output.join(&within))?,
+                path: within.clone(),
+                bytes: bytes.len(),
+            };
+            let statement = Statement::new(
+                vec![Subject::new(format!("output:{within}"), file.digest)],
+                PREDICATE,
+                json!({"tool": self.options.tool, "bundle": written.bundle}),
+            );
+            let seal = Envelope::seal(&statement, signer)?.to_json()?;
+            host::publish(&output.join(EVIDENCE), &seal)?;
+            Ok(RunBundle { file })
+        };
+        let at = Locator::default();
+        let key = self
+            .work
+            .once_if(StageName::Attest, &at, &input, holds, make)?;
+        self.work.load(key).map(Some)
+    }
+}
