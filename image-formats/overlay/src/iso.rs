@@ -326,9 +326,9 @@ impl Default for Tree {
 impl Tree {
     fn add(&mut self, path: &str, file: usize) -> Result<()> {
         let bad = || Error::corrupt(format!("no path of an image: {path:?}"));
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let mut parts: Vec<&str> = path.split('/').collect();
+        let name = parts.pop().unwrap_or_default();
         let mut here = 0;
-        let parts: Vec<&str> = folder.split('/').filter(|_| !folder.is_empty()).collect();
         if parts.len() > MAX_DEPTH {
             return Err(Error::limit(format!(
                 "{path} lies in more than {MAX_DEPTH} folders, which ISO 9660 does not allow"
