@@ -20,7 +20,7 @@ use dormouse_remedy::{
 use crate::host::{HostTree, realise};
 use crate::root::{Bench, Recipe, read};
 
-fn planned(deb: &Unpacked, installed: Option<&str>, needs: &[&str]) -> PlannedPackage {
+pub(crate) fn planned(deb: &Unpacked, installed: Option<&str>, needs: &[&str]) -> PlannedPackage {
     PlannedPackage {
         name: deb.control.package().into(),
         architecture: deb.control.architecture().into(),
@@ -49,7 +49,7 @@ fn planned(deb: &Unpacked, installed: Option<&str>, needs: &[&str]) -> PlannedPa
     }
 }
 
-fn plan(packages: Vec<PlannedPackage>) -> Plan {
+pub(crate) fn plan(packages: Vec<PlannedPackage>) -> Plan {
     Plan {
         schema: Plan::SCHEMA.into(),
         at: Locator::machine("web-01").point("active"),
@@ -368,7 +368,7 @@ fn valid(kind: &str, fact: &serde_json::Value) {
     );
 }
 
-fn catch_up(bench: &Bench, plan: &Plan) -> CatchUp {
+pub(crate) fn catch_up(bench: &Bench, plan: &Plan) -> CatchUp {
     let guest = Guest::of(HostTree::read(&bench.root()));
     let database = Database::read(&guest).unwrap().unwrap();
     CatchUp::make(&Wake {
@@ -384,7 +384,7 @@ fn catch_up(bench: &Bench, plan: &Plan) -> CatchUp {
 }
 
 /// Runs a catch-up script on a private root.
-fn run_script(script: &Path, bundle: &Path, root: &Path) -> Output {
+pub(crate) fn run_script(script: &Path, bundle: &Path, root: &Path) -> Output {
     Command::new("sh")
         .arg(script)
         .arg(bundle)
@@ -395,7 +395,7 @@ fn run_script(script: &Path, bundle: &Path, root: &Path) -> Output {
         .unwrap()
 }
 
-fn shellcheck(path: &Path) {
+pub(crate) fn shellcheck(path: &Path) {
     let output = Command::new("shellcheck")
         .arg("--shell=sh")
         .arg(path)
