@@ -63,8 +63,9 @@ memory-test: ## a real kernel booted, saved in every form of QEMU, and named by 
 	$(CARGO) build --release --locked
 	@tests/guests/memory.sh $(DORMOUSE)
 
-catch-up-test: library ## a guest saved with work in flight, woken, caught up from a CD, restarted and judged
+catch-up-test: ## a guest saved with work in flight, woken, caught up from a CD, restarted and judged
 	@tests/guests/prerequisites.sh demo test
+	@$(MAKE) --no-print-directory library
 	$(CARGO) build --release --locked
 	@tests/guests/catch-up.sh $(DORMOUSE) $(LIBRARY) $(MIRROR) $(DEMO)
 

@@ -8,17 +8,19 @@
 # either is written to. What the machine has in flight: a process of root's that counts into a file which no folder names any
 # more, under a word that it has in a variable alone, and a file of random bytes in memory.
 #
-# First a bundle is tried in which one byte of one package is wrong; then the script is killed with all that it started
+# First a bundle is tried in which one byte of one package is wrong; then one that brings a single package and needs no
+# restart; then the script is killed with all that it started
 # while dpkg unpacks the largest package; then it is run again, to its end; then the machine is started anew if the plan
 # says so, and switched off. Prints key=value lines; ends with 1 when one is not as it must be:
 #
 #   boot_seconds, save_seconds, restore_seconds, catch_up_seconds, restart_seconds, seconds
 #   power, verdict_before, patch      what `inspect`, `check` and `patch` say of the suspended machine
 #   wrong_bundle                      "refused", and nothing of dpkg's or of ours was changed
+#   one_package                       its exit code, and what the machine records
 #   interrupted                       what dpkg says is half done after the kill
 #   resumed                           "done", and nothing is half done
 #   same_boot, work_*                 the work in flight after the restore, the kill and the second run
-#   network_*                         the links while it runs, and the default route when all is over
+#   network_*                         the default route before, once it is given back, while it is kept away, and after
 #   result, audit, kernel             the machine's record, dpkg's audit and the kernel, at the very end
 #   shutdown, filesystem_check, verdict, seconds, outcome
 #
@@ -189,13 +191,14 @@ grep -q 'catch-up' "$work/said" || status="$status, and names no way out"
 expect patch "$status" 2
 
 # --- the bundle ----------------------------------------------------------------------------------------------------------
-# make_bundle ISO PLAN: a CD with the script and the packages, and its plan beside it.
+# make_bundle ISO PLAN FLAG...: a CD with the script and the packages, and its plan beside it.
 make_bundle() {
   local iso=$1 plan=$2 folder="$work/bundle" file digest payload
-  [ "$(code "$dormouse" catch-up "$disk" --point asleep "${judged[@]}" --format json)" = 1 ] || fail "no plan: $(cat "$work/said")"
+  shift 2
+  [ "$(code "$dormouse" catch-up "$disk" --point asleep "${judged[@]}" "$@" --format json)" = 1 ] || fail "no plan: $(cat "$work/said")"
   cp "$work/out" "$plan"
   mkdir -p "$folder/packages"
-  [ "$(code "$dormouse" catch-up "$disk" --point asleep "${judged[@]}" -o "$folder/catch-up.sh")" = 1 ] || fail "no script"
+  [ "$(code "$dormouse" catch-up "$disk" --point asleep "${judged[@]}" "$@" -o "$folder/catch-up.sh")" = 1 ] || fail "no script"
   jq -r '.steps[] | select(.step == "install") | "\(.file) \(.payload)"' "$plan" | while read -r file digest; do
     payload=$(find "$mirror/pool" -name "$file")
     [ "sha256:$(sha256sum <"$payload" | cut -d' ' -f1)" = "$digest" ] || fail "$file is not the one planned"
@@ -209,8 +212,10 @@ jq -r '.steps[].because? // [] | .[]' "$work/plan.json" | sed 's/^/plan_restarts
 largest=$(jq -r '[.steps[] | select(.step == "install")] | max_by(.size) | .package | split(":")[0]' "$work/plan.json")
 report packages "$(jq '[.steps[] | select(.step == "install")] | length' "$work/plan.json")"
 restarts=$(jq '[.steps[] | select(.step == "reboot")] | length' "$work/plan.json")
-# The last package of the plan, by its bytes on the CD, and one of them changed.
+# The last package of the plan alone; and all of them again, with one byte of the last one's changed.
 last=$(jq -r '[.steps[] | select(.step == "install")] | last | .file' "$work/plan.json")
+make_bundle "$work/one.iso" "$work/one.json" --only "${last%%_*}"
+[ "$(jq '[.steps[] | select(.step == "reboot")] | length' "$work/one.json")" -eq 0 ] || fail "$last alone asks for a restart"
 python3 - "$work/bundle.iso" "$(find "$mirror/pool" -name "$last")" "$work/wrong.iso" <<'END'
 import sys
 disc = bytearray(open(sys.argv[1], "rb").read())
@@ -270,6 +275,17 @@ else
 fi
 remove
 lap wrong_bundle_seconds
+
+insert "$work/one.iso"
+status=0
+on_guest 600 'sh /mnt/catch-up.sh </dev/null' || status=$?
+[ "$status" -eq 0 ] || echo "$answer" >&2
+on_guest_must 60 'jq -r "\"\(.outcome) \(.reboot)\"" /var/lib/dormouse/catch-up/result.json'
+expect one_package "$status $answer" '0 done no'
+default_route
+expect network_back "$answer" 'via 10.0.2.2'
+remove
+lap one_package_seconds
 
 insert "$work/bundle.iso"
 on_guest_must 900 "sh /root/interrupt.sh /mnt/catch-up.sh $largest"

@@ -156,7 +156,7 @@ network_away() {
     if [ -n "$up" ]; then
       ip -6 address save permanent scope global >"$state/addresses-6" 2>/dev/null || rm -f "$state/addresses-6"
       for family in 4 6; do
-        ip "-$family" route save table all >"$state/routes-$family" 2>/dev/null || rm -f "$state/routes-$family"
+        ip "-$family" route save table all type unicast >"$state/routes-$family" 2>/dev/null || rm -f "$state/routes-$family"
       done
     fi
     echo "$boot" >"$state/network-away"
@@ -218,7 +218,7 @@ free() { df -Pk "$1" | tail -n 1 | { read -r _ _ _ available _ && echo "$availab
 filesystem_of() { stat -c %d "$1"; }
 if [ -n "$todo" ]; then
   # Files are unpacked beside those that they replace, one package at a time; each new kernel gets an initial RAM disk.
-  need=32768 boot_need=0 largest=0 ram_disk=0
+  need=16384 boot_need=0 largest=0 ram_disk=0
   for file in "$root"/boot/initrd*; do
     [ -f "$file" ] || continue
     size=$(($(wc -c <"$file") * 5 / 4096))
@@ -236,6 +236,14 @@ if [ -n "$todo" ]; then
 $todo
 EOF
   need=$((need + largest))
+  # dpkg's lists and the log; and a RAM disk is put together there.
+  var_need=$((16384 + ram_disk * 4))
+  if [ "$(filesystem_of "$root/var")" != "$(filesystem_of "$root/usr")" ]; then
+    [ "$(free "$root/var")" -ge "$var_need" ] ||
+      die "/var has $(free "$root/var") KiB free, and $var_need are needed; nothing was changed"
+  else
+    need=$((need + var_need))
+  fi
   if [ "$boot_need" -gt 0 ] && [ "$(filesystem_of "$root/boot")" != "$(filesystem_of "$root/usr")" ]; then
     [ "$(free "$root/boot")" -ge "$boot_need" ] ||
       die "/boot has $(free "$root/boot") KiB free, and $boot_need are needed; nothing was changed"
