@@ -7,7 +7,7 @@ LIBRARY := $(DEMO)/library
 MIRROR := $(DEMO)/mirror
 DORMOUSE := target/release/dormouse
 
-.PHONY: demo test library lint unit scenario deny doc bench fidelity boot-test memory-test fuzz fuzz-coverage clean-demo
+.PHONY: demo test library lint unit scenario deny doc bench fidelity boot-test memory-test catch-up-test fuzz fuzz-coverage clean-demo
 
 demo: ## build a library of real machines, run the demo pipeline on it, and say where the results are
 	@echo "make demo installs what is missing of: mmdebstrap, qemu, e2fsprogs, dosfstools, mtools (with apt-get),"
@@ -62,6 +62,12 @@ memory-test: ## a real kernel booted, saved in every form of QEMU, and named by 
 	@tests/guests/prerequisites.sh demo test
 	$(CARGO) build --release --locked
 	@tests/guests/memory.sh $(DORMOUSE)
+
+catch-up-test: ## a guest saved with work in flight, woken, caught up from a CD, restarted and judged
+	@tests/guests/prerequisites.sh demo test
+	@$(MAKE) --no-print-directory library
+	$(CARGO) build --release --locked
+	@tests/guests/catch-up.sh $(DORMOUSE) $(LIBRARY) $(MIRROR) $(DEMO)
 
 fuzz: ## seeded mutation fuzzing of every parser, longer than in `make test`
 	DORMOUSE_FUZZ_SECONDS=$${DORMOUSE_FUZZ_SECONDS:-120} $(CARGO) test --workspace --release --locked mutat -- --nocapture

@@ -1,6 +1,8 @@
 //! A catch-up as an Ansible playbook.
 
-use dormouse_block::Result;
+use std::collections::{BTreeMap, BTreeSet};
+
+use dormouse_block::{Digest, Result};
 
 use super::CatchUp;
 use super::script::check_word;
@@ -13,6 +15,15 @@ impl CatchUp {
     /// # Errors
     /// `Corrupt` for a name that a script could not carry.
     pub fn ansible(&self, name: &str) -> Result<String> {
+        self.ansible_in(name, &BTreeMap::new())
+    }
+
+    /// As [`CatchUp::ansible`], for a bundle in which some package files stand elsewhere than under their own names.
+    pub(super) fn ansible_in(
+        &self,
+        name: &str,
+        places: &BTreeMap<Digest, String>,
+    ) -> Result<String> {
         for part in name.split('/') {
             check_word(part)?;
         }
@@ -46,7 +57,13 @@ impl CatchUp {
       loop:
         - packages
         - "plans/{{ plan | dirname }}"
-    - name: Copy the plan and the script that finds it
+"#,
+        );
+        for folder in places.values().filter_map(|place| place.split_once('/')) {
+            out.push_str(&format!("        - \"packages/{}\"\n", folder.0));
+        }
+        out.push_str(
+            r#"    - name: Copy the plan and the script that finds it
       ansible.builtin.copy:
         src: "{{ bundle }}/{{ item }}"
         dest: "{{ there }}/{{ item }}"
@@ -61,16 +78,18 @@ impl CatchUp {
         mode: "0600"
 "#,
         );
-        let mut files: Vec<String> = self
+        let files: BTreeSet<String> = self
             .bundle()
-            .keys()
-            .map(|file| format!("packages/{file}"))
+            .into_iter()
+            .map(|(file, digest)| {
+                let place = places.get(&digest).map_or(file, String::as_str);
+                format!("packages/{place}")
+            })
             .collect();
         if files.is_empty() {
             out.push_str("      loop: []\n");
         } else {
             out.push_str("      loop:\n");
-            files.sort();
             for file in files {
                 out.push_str(&format!("        - \"{file}\"\n"));
             }

@@ -159,20 +159,24 @@ impl Bundle {
         manifest.push(b'\n');
         texts.insert(MANIFEST.to_owned(), manifest);
         texts.insert(DISPATCHER.to_owned(), self.dispatcher()?.into_bytes());
+        let places = self.places();
         for (name, plan) in plans {
             let mut fact = serde_json::to_vec_pretty(plan)
                 .map_err(|error| Error::corrupt("a plan that cannot be written").because(error))?;
             fact.push(b'\n');
             texts.insert(format!("plans/{name}.json"), fact);
             texts.insert(format!("plans/{name}.txt"), plan.page().into_bytes());
-            texts.insert(format!("plans/{name}.sh"), plan.script()?.into_bytes());
+            texts.insert(
+                format!("plans/{name}.sh"),
+                plan.script_in(&places)?.into_bytes(),
+            );
             texts.insert(
                 format!("plans/{name}.cloud-init.yaml"),
                 plan.cloud_init(name)?.into_bytes(),
             );
             texts.insert(
                 format!("plans/{name}.ansible.yaml"),
-                plan.ansible(name)?.into_bytes(),
+                plan.ansible_in(name, &places)?.into_bytes(),
             );
         }
         let mut sums = String::new();
@@ -186,6 +190,17 @@ impl Bundle {
         }
         texts.insert(SUMS.to_owned(), sums.into_bytes());
         Ok(texts)
+    }
+
+    /// Where package files stand below `packages` that do not stand there under their own names.
+    fn places(&self) -> BTreeMap<Digest, String> {
+        self.packages
+            .iter()
+            .filter_map(|(path, file)| {
+                let below = path.strip_prefix("packages/")?;
+                below.contains('/').then(|| (file.digest, below.to_owned()))
+            })
+            .collect()
     }
 
     fn dispatcher(&self) -> Result<String> {

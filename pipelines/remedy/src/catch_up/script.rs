@@ -1,8 +1,9 @@
 //! A catch-up as a POSIX script for the guest.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use dormouse_block::{Error, Result};
+use dormouse_block::{Digest, Error, Result};
 
 use super::{CatchUp, CatchUpStep};
 
@@ -15,6 +16,11 @@ impl CatchUp {
     /// # Errors
     /// `Corrupt` for names that a script could not carry, as a fact from outside may hold.
     pub fn script(&self) -> Result<String> {
+        self.script_in(&BTreeMap::new())
+    }
+
+    /// As [`CatchUp::script`], for a bundle in which some package files stand elsewhere than under their own names.
+    pub(super) fn script_in(&self, places: &BTreeMap<Digest, String>) -> Result<String> {
         let mut packages = String::new();
         let mut upgrades = String::new();
         let mut services = String::new();
@@ -33,9 +39,10 @@ impl CatchUp {
                     for word in [package, to, file].into_iter().chain(from.as_ref()) {
                         check_word(word)?;
                     }
+                    let place = places.get(payload).unwrap_or(file);
                     line(
                         &mut packages,
-                        &format!("{} {size} {file} {package} {to}", payload.hex()),
+                        &format!("{} {size} {place} {package} {to}", payload.hex()),
                     )?;
                     if let Some(from) = from {
                         line(&mut upgrades, &format!("{package} {from} {to}"))?;

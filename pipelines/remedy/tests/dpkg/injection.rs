@@ -389,7 +389,7 @@ pub(crate) fn usual() -> Manner {
     }
 }
 
-fn catch_up(bench: &Bench, plan: &Plan) -> CatchUp {
+pub(crate) fn catch_up(bench: &Bench, plan: &Plan) -> CatchUp {
     let guest = Guest::of(HostTree::read(&bench.root()));
     let database = Database::read(&guest).unwrap().unwrap();
     CatchUp::make(&Wake {
@@ -409,7 +409,7 @@ fn catch_up(bench: &Bench, plan: &Plan) -> CatchUp {
 }
 
 /// Runs a catch-up script on a private root.
-fn run_script(script: &Path, bundle: &Path, root: &Path) -> Output {
+pub(crate) fn run_script(script: &Path, bundle: &Path, root: &Path) -> Output {
     Command::new("sh")
         .arg(script)
         .arg(bundle)

@@ -11,6 +11,7 @@
 )]
 
 mod cases;
+mod catch_up;
 mod configuring;
 mod host;
 mod injection;
