@@ -10,7 +10,7 @@ dormouse=$(realpath "$1")
 demo=$(realpath "$2")
 library="$demo/library" mirror="$demo/mirror"
 definition="$here/../pipelines/definitions/demo.toml"
-for program in qemu-img e2fsck debugfs dpkg-query openssl sha256sum sqlite3 jq python3; do
+for program in qemu-img e2fsck debugfs dpkg-query openssl sha256sum sqlite3 jq python3 xorriso shellcheck ansible-playbook; do
   command -v "$program" >/dev/null || { echo "scenario: $program is missing; see guests/prerequisites.sh" >&2; exit 2; }
 done
 work=$(mktemp -d "$demo/scenario.XXXXXX")
@@ -155,6 +155,36 @@ jq -c '.payload |= (.[0:1000] + "A" + .[1001:])' "$envelope" >"$work/tampered/ev
 check "a changed statement fails its signature" \
   ends 1 "$dormouse" verify "$work/tampered/evidence/web-01/active.dsse.json" --key "$work/key.pem.pub"
 rm -rf "$work/tampered"
+
+# --- the bundle of the machines that wake ----------------------------------------------------------------------
+mkdir "$work/bundle"
+xorriso -osirrox on -indev "$work/one/catch-up/bundle.iso" -extract / "$work/bundle" >"$work/said" 2>&1 || bad "xorriso reads the bundle"
+chmod -R u+w "$work/bundle"
+check "the bundle's files are those of its digests" \
+  bash -c "cd '$work/bundle' && sha256sum --check --quiet --strict SHA256SUMS"
+check "its manifest is signed, and every file is under the signature" ends 0 "$dormouse" verify --format json \
+  "$work/bundle/manifest.dsse.json" --key "$work/key.pem.pub"
+check "none is left out" [ "$(jq '.evidence[0] | .subjects == .compared' "$work/out")" = true ]
+check "it has both plans, and no package twice" [ "$(jq '(.plans | length) == 2 and
+    ([.packages[].digest] | length == (unique | length)) and
+    (.packages as $all | all(.plans[].packages[]; $all[.] != null))' "$work/bundle/manifest.json")" = true ]
+check "the bundle itself is attested" ends 0 "$dormouse" verify "$work/one/evidence/bundle.dsse.json" \
+  --key "$work/key.pem.pub" --results "$work/one"
+for plan in "$work"/bundle/plans/*/*.sh; do
+  name=${plan#"$work/bundle/plans/"} name=${name%.sh}
+  check "$name: shellcheck passes its script" ends 0 shellcheck --shell=sh "$plan"
+  check "$name: Ansible takes its playbook" ends 0 env ANSIBLE_LOCALHOST_WARNING=false \
+    ansible-playbook --syntax-check -i localhost, "${plan%.sh}.ansible.yaml"
+  check "$name: cloud-init takes its user data" \
+    ends 0 "$here/guests/cloud-init-schema.sh" "$demo/schema" "${plan%.sh}.cloud-init.yaml"
+done
+check "a folder is the same bundle" ends 1 "$dormouse" catch-up "$library/build-01.qcow2" --point suspended-2026 "${judged[@]}" \
+  --bundle "$work/folder" --key "$work/key.pem" --format json
+check "with the same package files" bash -c "cd '$work/folder/packages' && for file in *; do cmp -s \"\$file\" '$work/bundle/packages/'\"\$file\" || exit 1; done"
+check "a bundle that is there is not written over" ends 4 "$dormouse" catch-up "$library/build-01.qcow2" \
+  --point suspended-2026 "${judged[@]}" --bundle "$work/folder" --key "$work/key.pem"
+check "without a key there is no bundle" ends 2 "$dormouse" catch-up "$library/build-01.qcow2" \
+  --point suspended-2026 "${judged[@]}" --bundle "$work/unsigned"
 
 # --- what must be refused --------------------------------------------------------------------------------------
 check "a suspended point is never patched" \

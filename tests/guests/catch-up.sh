@@ -40,7 +40,7 @@ if [ "$#" -lt 3 ] || [ "$#" -gt 4 ]; then
   exit 2
 fi
 dormouse=$(realpath "$1") library=$(realpath "$2") mirror=$(realpath "$3") above=$(realpath "${4:-${TMPDIR:-/tmp}}")
-for program in qemu-system-x86_64 qemu-img debugfs e2fsck genisoimage jq python3 sha256sum; do
+for program in qemu-system-x86_64 qemu-img debugfs e2fsck jq python3 sha256sum; do
   command -v "$program" >/dev/null || { echo "catch-up: $program is missing; see prerequisites.sh" >&2; exit 2; }
 done
 
@@ -191,21 +191,15 @@ grep -q 'catch-up' "$work/said" || status="$status, and names no way out"
 expect patch "$status" 2
 
 # --- the bundle ----------------------------------------------------------------------------------------------------------
-# make_bundle ISO PLAN FLAG...: a CD with the script and the packages, and its plan beside it.
+# make_bundle ISO PLAN FLAG...: the signed bundle as a CD, and its plan beside it.
+"$dormouse" key generate "$work/key" >/dev/null
 make_bundle() {
-  local iso=$1 plan=$2 folder="$work/bundle" file digest payload
+  local iso=$1 plan=$2
   shift 2
   [ "$(code "$dormouse" catch-up "$disk" --point asleep "${judged[@]}" "$@" --format json)" = 1 ] || fail "no plan: $(cat "$work/said")"
   cp "$work/out" "$plan"
-  mkdir -p "$folder/packages"
-  [ "$(code "$dormouse" catch-up "$disk" --point asleep "${judged[@]}" "$@" -o "$folder/catch-up.sh")" = 1 ] || fail "no script"
-  jq -r '.steps[] | select(.step == "install") | "\(.file) \(.payload)"' "$plan" | while read -r file digest; do
-    payload=$(find "$mirror/pool" -name "$file")
-    [ "sha256:$(sha256sum <"$payload" | cut -d' ' -f1)" = "$digest" ] || fail "$file is not the one planned"
-    cp "$payload" "$folder/packages/"
-  done
-  genisoimage -quiet -R -V DORMOUSE -o "$iso" "$folder"
-  rm -r "$folder"
+  [ "$(code "$dormouse" catch-up "$disk" --point asleep "${judged[@]}" "$@" --bundle "$iso" --key "$work/key")" = 1 ] ||
+    fail "no bundle: $(cat "$work/said")"
 }
 make_bundle "$work/bundle.iso" "$work/plan.json"
 jq -r '.steps[].because? // [] | .[]' "$work/plan.json" | sed 's/^/plan_restarts_because=/'

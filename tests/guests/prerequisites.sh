@@ -14,7 +14,9 @@ demo=(mmdebstrap uidmap qemu-utils qemu-system-x86 ovmf e2fsprogs dosfstools mto
 test=("${demo[@]}" mailcap shellcheck dpkg-dev gpg gpg-agent gpgv fuse3 gdisk python3 rpm db-util pacman-package-manager xfsprogs
   btrfs-progs lvm2 thin-provisioning-tools mdadm cryptsetup-bin user-mode-linux kmod python3-hivex python3-pip python3-yaml
   ntfs-3g wimtools exfatprogs exfat-fuse squashfs-tools genisoimage xorriso erofs-utils
-  lzop bzip2 gzip linux-image-cloud-amd64)
+  lzop bzip2 gzip linux-image-cloud-amd64
+  ansible-core python3-configobj python3-jinja2 python3-jsonpatch python3-jsonschema python3-netifaces python3-oauthlib
+  python3-requests)
 # What the benchmarks measure against and with.
 bench=("${test[@]}" hyperfine python3-venv guestfs-tools)
 

@@ -1,6 +1,7 @@
 //! The bundle of a run: one for all the catch-up plans that it made.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use dormouse_block::{Digest, Error, Locator, Result};
 use dormouse_evidence::{Envelope, Statement, Subject};
@@ -72,6 +73,7 @@ impl Run<'_> {
                 && output.join(EVIDENCE).is_file()
         };
         let make = || {
+            clear_partial(&output.join("catch-up"))?;
             let options = BundleOptions {
                 repositories: &self.standard.repositories,
                 signer,
@@ -102,4 +104,29 @@ impl Run<'_> {
             .once_if(StageName::Attest, &at, &input, holds, make)?;
         self.work.load(key).map(Some)
     }
+}
+
+/// Removes what a killed run left half-written.
+fn clear_partial(folder: &Path) -> Result<()> {
+    let fail =
+        |error| Error::io("cannot clear away a partial bundle", error).in_file(folder.display());
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(fail(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(fail)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with(".dormouse-") {
+            continue;
+        }
+        if entry.file_type().map_err(fail)?.is_dir() {
+            std::fs::remove_dir_all(entry.path()).map_err(fail)?;
+        } else {
+            std::fs::remove_file(entry.path()).map_err(fail)?;
+        }
+    }
+    Ok(())
 }

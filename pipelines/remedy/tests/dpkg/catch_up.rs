@@ -24,12 +24,14 @@ impl Scene {
         let bench = Bench::new();
         let bundle = bench.folder.path().join("disc");
         std::fs::create_dir_all(bundle.join("packages")).unwrap();
+        // A file of its own each, or dpkg would let one disappear behind the other.
         let build = |name: &str, version: &str, fields: &str| {
+            let file = format!("usr/share/versions/{name}");
             bench.build(&Recipe {
                 name,
                 version,
                 fields,
-                files: &[("usr/share/versions/", "")],
+                files: &[(&file, version)],
                 ..Recipe::default()
             })
         };
