@@ -33,6 +33,14 @@ pub(crate) fn run(arguments: &Arguments, settings: &Settings) -> anyhow::Result<
             bail!("a bundle is signed; give --key FILE (`dormouse key generate FILE` makes one)")
         }
     };
+    if let Some(target) = &arguments.bundle
+        && target.symlink_metadata().is_ok()
+    {
+        bail!(
+            "{} is there already; the bundle needs a name of its own",
+            target.display()
+        );
+    }
     let standard = judge::standard(settings)?;
     let opened = open_all(&arguments.images, settings)?;
     let mut plans: BTreeMap<String, CatchUp> = BTreeMap::new();
