@@ -34,6 +34,7 @@ mod attest;
 mod change;
 mod discover;
 mod first_boot;
+mod fixes;
 pub mod host;
 mod index_folder;
 mod machine;
