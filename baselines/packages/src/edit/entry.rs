@@ -244,6 +244,15 @@ fn setting(entry: Entry, path: GuestPath) -> Result<SettingEdit, String> {
     if edit.value.trim() != edit.value || (separator.is_empty() && edit.value.is_empty()) {
         return Err("`value` is empty or has blanks around it".into());
     }
+    let plain = edit.probe().plain(&edit.value);
+    let is_quoted = edit.value.starts_with(['"', '\''])
+        && edit.value.len() == plain.len().saturating_add(2);
+    if plain != edit.value && !is_quoted {
+        return Err(format!(
+            "`value`: {:?} reads as {plain:?}; put it in quotes, or leave the comment out",
+            edit.value
+        ));
+    }
     if let Some(section) = &edit.section
         && (section.trim() != section || section.is_empty() || section.contains(']'))
     {

@@ -20,10 +20,8 @@ const MAX_ACCOUNTS: u64 = 1 << 20;
 /// The guest as it is, asked by path.
 pub struct Ground<'a> {
     /// What stands at a path whose directories are free of links; a link there is not followed.
-    #[expect(clippy::type_complexity, reason = "a question and its answer")]
     pub look: &'a dyn Fn(&GuestPath) -> Result<Option<Node>>,
     /// The bytes of the regular file at such a path, at most so many.
-    #[expect(clippy::type_complexity, reason = "a question and its answer")]
     pub read: &'a dyn Fn(&GuestPath, u64) -> Result<Vec<u8>>,
 }
 
@@ -310,8 +308,12 @@ impl Scene<'_> {
             None => return Err(at(path, Error::denied("there is no such directory"))),
         };
         let Some(node) = self.look(&place)? else {
+            let named = self.place(path, Last::Keep)?;
             return match absent {
                 Absent::Right => Ok(()),
+                _ if named.as_ref() != Some(&place) => {
+                    Err(at(path, Error::denied("a link that leads nowhere")))
+                }
                 Absent::Refused => Err(at(path, Error::denied("there is no such file"))),
                 Absent::Made => {
                     let text = edit("").map_err(|error| at(path, error))?;

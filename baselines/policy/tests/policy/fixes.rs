@@ -55,6 +55,7 @@ fn a_bad_key_is_named_with_its_line() {
         ("[[fix.edit]]\ndo = 'symlink'\npath = '/a'\ntarget = ''\n", 6, "`target`"),
         ("[[fix.edit]]\ndo = 'set'\npath = '/a'\nkey = 'k=1'\nvalue = 'v'\n", 6, "`key`"),
         ("[[fix.edit]]\ndo = 'set'\npath = '/a'\nkey = 'k'\nvalue = ' v'\n", 6, "`value`"),
+        ("[[fix.edit]]\ndo = 'set'\npath = '/a'\nkey = 'k'\nvalue = 'a # b'\n", 6, "put it in quotes"),
         ("[[fix.package]]\nname = 'a'\nversions = ['1']\n", 8, "no range"),
         ("[[fix.package]]\nname = 'a b'\n", 7, "no package name"),
         ("[[fix.file]]\npath = 'a'\n", 7, "does not begin with /"),
@@ -134,7 +135,7 @@ fn a_fix_is_relevant_where_all_holds_and_an_edit_would_change_something() {
     let pipe = EDIT.replace("app.ini", "pipe");
     let said = judge_on(&format!("{HEAD}{pipe}"), &["a 1"]);
     let found = said.findings[0].check.clone().unwrap().found;
-    assert_eq!(found, "cannot be made: /etc/pipe: no regular file but a pipe");
+    assert_eq!(found, "cannot be made: no regular file but a pipe (/etc/pipe)");
 }
 
 #[test]
@@ -237,9 +238,9 @@ fn made_twice_is_made_once() {
             files.file(path, &text.join(["\n", "\r\n"][random(2)]));
         }
         let mut edits = Vec::new();
-        for _ in 0..=random(3) {
+        for _ in 0..=random(2) {
             let path = paths[random(paths.len())];
-            let value = ["1", "x y", "\"q\"", "it's", "a # b", "ä"][random(6)];
+            let value = ["1", "x y", "\"q\"", "it's", "a#b", "ä"][random(6)];
             let separator = ["=", " ", ":", " = "][random(4)];
             let edit = match random(7) {
                 0 | 1 => serde_json::json!({"do": "set", "path": path, "key": (["k", "K"][random(2)]), "value": value,
@@ -264,13 +265,15 @@ fn made_twice_is_made_once() {
                 let again = files.make(&edits);
                 assert_eq!(again.unwrap(), 0, "round {round}: {edits:#?} over {:#?}", before.1);
             }
-            Err(_) => {
+            Err(error) => {
                 refused += 1;
+                let undone = error.to_string().contains("undo one another");
+                assert!(!undone || edits.len() > 1, "round {round}: {edits:#?} over {:#?}", before.1);
                 assert_eq!((&files.0, &files.1), (&before.0, &before.1));
             }
         }
     }
-    assert!(changed > 10_000 && refused > 2_000, "{changed} {refused}");
+    assert!(changed > 5_000 && refused > 2_000, "{changed} {refused}");
 }
 
 #[test]

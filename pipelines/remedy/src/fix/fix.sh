@@ -28,14 +28,14 @@ fix_put() {
 # Edits the text of the file $1 by the awk program $3 with the variables that the caller has set; makes it where $2 is yes.
 fix_text() {
   fix_file=$fix_root$1
-  if [ -L "$fix_file" ] && [ ! -e "$fix_file" ]; then
-    fix_say "$1: a link that leads nowhere" || return 1
+  if [ -L "$fix_file" ] && ! readlink -f -- "$fix_file" >/dev/null; then
+    fix_say "$1: a loop of links" || return 1
   fi
   if [ ! -e "$fix_file" ]; then
-    case $2 in
-      no) fix_say "$1: there is no such file" || return 1 ;;
-      right) return 0 ;;
-    esac
+    if [ "$2" = right ]; then return 0; fi
+    if [ -L "$fix_file" ]; then fix_say "$1: a link that leads nowhere" || return 1; fi
+    if [ "$2" = no ]; then fix_say "$1: there is no such file" || return 1; fi
+    if [ ! -d "$(dirname -- "$fix_file")" ]; then fix_say "$1: there is no such directory" || return 1; fi
   elif [ ! -f "$fix_file" ]; then
     fix_say "$1: no regular file" || return 1
   fi
@@ -90,7 +90,8 @@ function glob(p, s, i, j, star, had, c) {
       continue
     }
     if (!star || had > length(s)) return 0
-    i = star; j = ++had
+    do had++; while (substr(s, had, 1) ~ /[\200-\277]/)
+    i = star; j = had
   }
 }
 { line[++n] = $0 }
