@@ -24,8 +24,8 @@
 //! assert!(inventory.coverage.complete);
 //! ```
 
-pub mod apk;
 mod account;
+pub mod apk;
 mod cataloger;
 pub mod deb822;
 pub mod dpkg;

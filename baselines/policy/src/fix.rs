@@ -168,7 +168,11 @@ impl Fix {
 
     /// The paths that its edits name.
     pub(crate) fn place(&self) -> String {
-        let paths: BTreeSet<String> = self.edits.iter().map(|edit| edit.path().to_string()).collect();
+        let paths: BTreeSet<String> = self
+            .edits
+            .iter()
+            .map(|edit| edit.path().to_string())
+            .collect();
         paths.into_iter().collect::<Vec<_>>().join(" ")
     }
 
@@ -189,7 +193,10 @@ impl Fix {
             return Relevance::Not;
         }
         let files = self.files.iter().map(|one| one.judge(answer(&one.probe())));
-        let settings = self.settings.iter().map(|one| one.judge(answer(&one.probe())));
+        let settings = self
+            .settings
+            .iter()
+            .map(|one| one.judge(answer(&one.probe())));
         let lines = self.lines.iter().map(|one| one.judge(answer(&one.probe())));
         let mut unknown = None;
         for said in files.chain(settings).chain(lines) {
@@ -224,7 +231,9 @@ impl Fix {
         let too_long = |text: &&String| text.len() > MAX_NAME || text.chars().any(char::is_control);
         let mut names = self.references.iter().chain([id, &self.title]);
         if let Some(name) = names.find(too_long) {
-            return Some(format!("the fix {id:?}: {name:?} is too long, or more than a line"));
+            return Some(format!(
+                "the fix {id:?}: {name:?} is too long, or more than a line"
+            ));
         }
         if self.title.trim().is_empty() {
             return Some(format!("the fix {id:?} has no title"));
@@ -242,7 +251,9 @@ impl Fix {
             self.lines.len(),
         ];
         if conditions.iter().sum::<usize>() > MAX_CONDITIONS {
-            return Some(format!("the fix {id:?} has more than {MAX_CONDITIONS} conditions"));
+            return Some(format!(
+                "the fix {id:?} has more than {MAX_CONDITIONS} conditions"
+            ));
         }
         let files = self.files.iter();
         let files = files.map(|one| (&one.id, one.severity, &one.reason));
@@ -265,8 +276,9 @@ impl Fix {
             ));
         }
         let optional = |one: &LineTest| one.state == FileState::Optional;
-        self.lines.iter().any(optional).then(|| {
-            format!("a line of the fix {id:?} is optional, which is no condition")
-        })
+        self.lines
+            .iter()
+            .any(optional)
+            .then(|| format!("a line of the fix {id:?} is optional, which is no condition"))
     }
 }

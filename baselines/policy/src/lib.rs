@@ -41,9 +41,9 @@ pub use baseline::{
 };
 pub use check::{Counts, FileCheck, FileState, SettingCheck};
 pub use deadline::{Deadlines, Due};
-pub use estate::{CATEGORY, Estate, MachineEntry, TENANT, TIME_ZONE, example_estate};
 /// Names, modes and patterns as baselines and the questions that they ask have them.
 pub use dormouse_packages::{Account, Glob, Mode};
+pub use estate::{CATEGORY, Estate, MachineEntry, TENANT, TIME_ZONE, example_estate};
 pub use fix::{Fix, LineTest, PackageTest};
 pub use gate::CveGate;
 pub use history::History;

@@ -15,8 +15,8 @@ use dormouse_remedy::{Injection, Plan, Verification};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::names::{file_name, machine_path};
 use crate::fixes::{left_out, not_by_dpkg};
+use crate::names::{file_name, machine_path};
 use crate::patch::cannot_be_written;
 use crate::patch::{PatchOptions, patch};
 use crate::payloads::Payloads;

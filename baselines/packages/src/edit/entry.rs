@@ -236,7 +236,9 @@ fn setting(entry: Entry, path: GuestPath) -> Result<SettingEdit, String> {
         ));
     }
     if key.starts_with(|first| first == '[' || edit.comments.contains(first)) {
-        return Err(format!("`key`: {key:?} begins as a comment or a section does"));
+        return Err(format!(
+            "`key`: {key:?} begins as a comment or a section does"
+        ));
     }
     if edit.separator.is_empty() || !edit.separator.is_ascii() || !edit.comments.is_ascii() {
         return Err("`separator` is empty, or it or `comments` are not ASCII".into());
@@ -245,8 +247,8 @@ fn setting(entry: Entry, path: GuestPath) -> Result<SettingEdit, String> {
         return Err("`value` is empty or has blanks around it".into());
     }
     let plain = edit.probe().plain(&edit.value);
-    let is_quoted = edit.value.starts_with(['"', '\''])
-        && edit.value.len() == plain.len().saturating_add(2);
+    let is_quoted =
+        edit.value.starts_with(['"', '\'']) && edit.value.len() == plain.len().saturating_add(2);
     if plain != edit.value && !is_quoted {
         return Err(format!(
             "`value`: {:?} reads as {plain:?}; put it in quotes, or leave the comment out",

@@ -97,7 +97,10 @@ pub fn rehearse(ground: &Ground<'_>, edits: &[Edit]) -> Result<Vec<Change>> {
     scene.make_all(edits)?;
     let once = scene.nodes.clone();
     scene.make_all(edits)?;
-    let again = scene.nodes.iter().find(|(path, node)| once.get(*path) != Some(*node));
+    let again = scene
+        .nodes
+        .iter()
+        .find(|(path, node)| once.get(*path) != Some(*node));
     if let Some((path, _)) = again {
         let why = "its edits undo one another: made twice, they change this again";
         return Err(at(path, Error::denied(why)));
@@ -201,12 +204,17 @@ impl Scene<'_> {
     fn bytes(&self, path: &GuestPath, node: &Node, most: u64) -> Result<Vec<u8>> {
         let Body::File { size, bytes } = &node.body else {
             let what = describe(node.body.kind());
-            return Err(at(path, Error::denied(format!("no regular file but {what}"))));
+            return Err(at(
+                path,
+                Error::denied(format!("no regular file but {what}")),
+            ));
         };
         if *size > most {
             return Err(at(
                 path,
-                Error::limit(format!("the file has {size} bytes; at most {most} are edited")),
+                Error::limit(format!(
+                    "the file has {size} bytes; at most {most} are edited"
+                )),
             ));
         }
         match bytes {
@@ -222,7 +230,10 @@ impl Scene<'_> {
         while let Some(name) = todo.pop_front() {
             if name == b".." {
                 here = here.parent().ok_or_else(|| {
-                    at(path, Error::denied("a link on the way leads above the root"))
+                    at(
+                        path,
+                        Error::denied("a link on the way leads above the root"),
+                    )
                 })?;
                 continue;
             }
@@ -266,7 +277,10 @@ impl Scene<'_> {
             Walk::Missing(_) => return Ok(None),
         };
         match why_not_to_be_edited(&place) {
-            Some(why) => Err(at(path, Error::denied(format!("leads to {place}, which {why}")))),
+            Some(why) => Err(at(
+                path,
+                Error::denied(format!("leads to {place}, which {why}")),
+            )),
             None => Ok(Some(place)),
         }
     }
@@ -324,7 +338,10 @@ impl Scene<'_> {
         };
         let bytes = self.bytes(&place, &node, MAX_TEXT)?;
         if bytes.contains(&0) {
-            return Err(at(path, Error::unsupported("a binary file is not edited by lines")));
+            return Err(at(
+                path,
+                Error::unsupported("a binary file is not edited by lines"),
+            ));
         }
         let text = String::from_utf8(bytes).map_err(|_| {
             let why = "the file is not UTF-8, and is not edited by lines";
@@ -435,8 +452,8 @@ impl Scene<'_> {
         if let Account::Number(number) = account {
             return Ok(*number);
         }
-        let path = GuestPath::new(database)
-            .map_err(|error| Error::corrupt("no path").because(error))?;
+        let path =
+            GuestPath::new(database).map_err(|error| Error::corrupt("no path").because(error))?;
         let text = match self.walk(&path, Last::Follow)? {
             Walk::Place(place) => match self.look(&place)? {
                 Some(node) => self.bytes(&place, &node, MAX_ACCOUNTS)?,

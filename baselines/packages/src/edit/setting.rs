@@ -81,14 +81,15 @@ impl SettingEdit {
         if line.starts_with(is_mark) {
             return Kind::Comment(line.trim_start_matches(is_mark).trim_start());
         }
-        if let Some((name, _)) = line
-            .strip_prefix('[')
-            .and_then(|rest| rest.split_once(']'))
-        {
+        if let Some((name, _)) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             return Kind::Section(name.trim());
         }
         let word = line.split_whitespace().next().unwrap_or_default();
-        if self.ends_at.as_ref().is_some_and(|end| probe.same(word, end)) {
+        if self
+            .ends_at
+            .as_ref()
+            .is_some_and(|end| probe.same(word, end))
+        {
             return Kind::End;
         }
         Kind::Setting
@@ -200,8 +201,7 @@ impl SettingEdit {
     fn refuse_continued(&self, lines: &Lines, place: usize, line: &str) -> Result<()> {
         let next = lines.lines.get(place.saturating_add(1));
         let next = next.map_or("", |next| lines.plain(next));
-        let is_indented =
-            |line: &str| line.starts_with([' ', '\t']) && !line.trim().is_empty();
+        let is_indented = |line: &str| line.starts_with([' ', '\t']) && !line.trim().is_empty();
         let separator = self.separator.trim();
         let goes_on = !separator.is_empty()
             && is_indented(next)
@@ -315,20 +315,48 @@ mod tests {
             (K, "a = 1\r\nb = 2\r\n", "a = 1\r\nb = 2\r\nk = v\r\n"),
             (&section, "k = 1\n", "k = 1\n\n[s]\nk=v\n"),
             (&section, "", "[s]\nk=v\n"),
-            (&section, "[s]\na = 1\n\n[t]\nk = 1\n", "[s]\na = 1\nk = v\n\n[t]\nk = 1\n"),
+            (
+                &section,
+                "[s]\na = 1\n\n[t]\nk = 1\n",
+                "[s]\na = 1\nk = v\n\n[t]\nk = 1\n",
+            ),
             (&section, "[s]\n[t]\n", "[s]\nk=v\n[t]\n"),
-            (&section, "[s]\n k=1\n[t]\nk=1\n[s]\nk=2", "[s]\n k=v\n[t]\nk=1\n[s]\nk=v"),
+            (
+                &section,
+                "[s]\n k=1\n[t]\nk=1\n[s]\nk=2",
+                "[s]\n k=v\n[t]\nk=1\n[s]\nk=v",
+            ),
             (SSH, "root yes\nRoot\nX y\n", "root no\nRoot no\nX y\n"),
-            (SSH, "X y\nMatch User a\nRoot yes\n", "X y\nRoot no\nMatch User a\nRoot yes\n"),
-            (SSH, "#Root x\n\nMatch User a\n  Root yes\n", "#Root x\nRoot no\n\nMatch User a\n  Root yes\n"),
+            (
+                SSH,
+                "X y\nMatch User a\nRoot yes\n",
+                "X y\nRoot no\nMatch User a\nRoot yes\n",
+            ),
+            (
+                SSH,
+                "#Root x\n\nMatch User a\n  Root yes\n",
+                "#Root x\nRoot no\n\nMatch User a\n  Root yes\n",
+            ),
             (r#""key": "k", "value": "\"a b\"""#, "k=x\n", "k=\"a b\"\n"),
-            (r#""key": "k", "value": "\"a b\"""#, "k='a b'\n", "k='a b'\n"),
-            (r#""key": "k", "value": "'a'", "separator": " = ""#, "", "k = 'a'\n"),
+            (
+                r#""key": "k", "value": "\"a b\"""#,
+                "k='a b'\n",
+                "k='a b'\n",
+            ),
+            (
+                r#""key": "k", "value": "'a'", "separator": " = ""#,
+                "",
+                "k = 'a'\n",
+            ),
         ] {
             let edit = edit(keys);
             let once = edit.edited(before).unwrap();
             assert_eq!(once, after, "{keys} {before:?}");
-            assert_eq!(edit.edited(&once).unwrap(), once, "twice: {keys} {before:?}");
+            assert_eq!(
+                edit.edited(&once).unwrap(),
+                once,
+                "twice: {keys} {before:?}"
+            );
         }
     }
 
@@ -337,7 +365,10 @@ mod tests {
         for (keys, before) in [
             (K, "k = a\n  b\n"),
             (K, "k = a \\\nb\n"),
-            (r#""key": "k", "value": "v", "separator": ":""#, "k: a\n  b\n"),
+            (
+                r#""key": "k", "value": "v", "separator": ":""#,
+                "k: a\n  b\n",
+            ),
         ] {
             let error = edit(keys).edited(before).unwrap_err();
             assert_eq!(error.kind(), dormouse_block::ErrorKind::Unsupported);

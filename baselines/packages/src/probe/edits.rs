@@ -52,7 +52,9 @@ impl TouchedPath {
         );
         let state = |node: &Node| -> Result<TouchedState> {
             let digest = match &node.body {
-                Body::File { bytes: Some(bytes), .. } => Some(Digest::of(bytes)),
+                Body::File {
+                    bytes: Some(bytes), ..
+                } => Some(Digest::of(bytes)),
                 Body::File { bytes: None, .. } if !same_bytes => {
                     Some(Digest::of((ground.read)(&change.path, MAX_WHOLE)?))
                 }
@@ -99,7 +101,9 @@ pub(super) fn answer(guest: &Guest, edits: &[Edit]) -> Result<Observed> {
             });
         }
     };
-    let paths = changes.iter().map(|change| TouchedPath::of(&ground, change));
+    let paths = changes
+        .iter()
+        .map(|change| TouchedPath::of(&ground, change));
     Ok(Observed::Edits {
         paths: paths.collect::<Result<_>>()?,
     })

@@ -32,7 +32,10 @@ impl LineProbe {
         let text = String::from_utf8_lossy(&bytes);
         let is_so = |line: &str| {
             self.line.as_deref() == Some(line)
-                || self.matching.as_ref().is_some_and(|glob| glob.matches(line))
+                || self
+                    .matching
+                    .as_ref()
+                    .is_some_and(|glob| glob.matches(line))
         };
         let mut so = text.lines().enumerate().filter(|(_, line)| is_so(line));
         let first = so.next().map(|(at, _)| at.saturating_add(1));

@@ -69,7 +69,12 @@ impl SettingProbe {
         })
     }
 
-    pub(crate) fn scan(&self, path: &GuestPath, text: &str, found: &mut Vec<FoundSetting>) -> Result<()> {
+    pub(crate) fn scan(
+        &self,
+        path: &GuestPath,
+        text: &str,
+        found: &mut Vec<FoundSetting>,
+    ) -> Result<()> {
         let mut section: Option<&str> = None;
         for (number, line) in (1_u32..).zip(text.lines()) {
             let line = line.trim();

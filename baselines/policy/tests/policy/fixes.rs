@@ -36,33 +36,103 @@ fn judge_on(text: &str, packages: &[&str]) -> Assessment {
 fn a_bad_key_is_named_with_its_line() {
     for (body, line, word) in [
         ("machine = ['*']\n[[fix.edit]]\n", 6, "`machine`"),
-        ("[[fix.edit]]\ndo = 'set'\npath = '/a'\nkye = 'k'\n", 9, "`kye`"),
+        (
+            "[[fix.edit]]\ndo = 'set'\npath = '/a'\nkye = 'k'\n",
+            9,
+            "`kye`",
+        ),
         ("[[fix.edit]]\ndo = 'make'\npath = '/a'\n", 7, "`make`"),
-        ("[[fix.edit]]\ndo = 'remove'\npath = '/a'\nvalue = 'v'\n", 6, "`value`"),
-        ("[[fix.edit]]\ndo = 'set'\npath = '/a'\nkey = 'k'\n", 6, "`value`"),
-        ("[[fix.edit]]\ndo = 'remove'\npath = 'a'\n", 6, "does not begin with /"),
-        ("[[fix.edit]]\ndo = 'remove'\npath = '/a/../b'\n", 6, "path contains .."),
+        (
+            "[[fix.edit]]\ndo = 'remove'\npath = '/a'\nvalue = 'v'\n",
+            6,
+            "`value`",
+        ),
+        (
+            "[[fix.edit]]\ndo = 'set'\npath = '/a'\nkey = 'k'\n",
+            6,
+            "`value`",
+        ),
+        (
+            "[[fix.edit]]\ndo = 'remove'\npath = 'a'\n",
+            6,
+            "does not begin with /",
+        ),
+        (
+            "[[fix.edit]]\ndo = 'remove'\npath = '/a/../b'\n",
+            6,
+            "path contains ..",
+        ),
         ("[[fix.edit]]\ndo = 'remove'\npath = '/'\n", 6, "the root"),
-        ("[[fix.edit]]\ndo = 'remove'\npath = '/var/lib/dpkg/status'\n", 6, "is a package database"),
-        ("[[fix.edit]]\ndo = 'remove'\npath = '/proc/1'\n", 6, "every boot"),
+        (
+            "[[fix.edit]]\ndo = 'remove'\npath = '/var/lib/dpkg/status'\n",
+            6,
+            "is a package database",
+        ),
+        (
+            "[[fix.edit]]\ndo = 'remove'\npath = '/proc/1'\n",
+            6,
+            "every boot",
+        ),
         ("[[fix.edit]]\ndo = 'write'\npath = '/a'\n", 6, "`content`"),
-        ("[[fix.edit]]\ndo = 'write'\npath = '/a'\ncontent = ''\nmode = '0999'\n", 10, "no mode"),
-        ("[[fix.edit]]\ndo = 'write'\npath = '/a'\ncontent = ''\nowner = 'a:b'\n", 6, "`owner`"),
-        ("[[fix.edit]]\ndo = 'attributes'\npath = '/a'\n", 6, "want an `owner`"),
+        (
+            "[[fix.edit]]\ndo = 'write'\npath = '/a'\ncontent = ''\nmode = '0999'\n",
+            10,
+            "no mode",
+        ),
+        (
+            "[[fix.edit]]\ndo = 'write'\npath = '/a'\ncontent = ''\nowner = 'a:b'\n",
+            6,
+            "`owner`",
+        ),
+        (
+            "[[fix.edit]]\ndo = 'attributes'\npath = '/a'\n",
+            6,
+            "want an `owner`",
+        ),
         ("[[fix.edit]]\ndo = 'line'\npath = '/a'\n", 6, "`line`"),
-        ("[[fix.edit]]\ndo = 'line'\npath = '/a'\nline = \"a\\nb\"\n", 6, "'\\n'"),
-        ("[[fix.edit]]\ndo = 'line'\npath = '/a'\nstate = 'absent'\n", 6, "one of `line` and `matching`"),
-        ("[[fix.edit]]\ndo = 'symlink'\npath = '/a'\ntarget = ''\n", 6, "`target`"),
-        ("[[fix.edit]]\ndo = 'set'\npath = '/a'\nkey = 'k=1'\nvalue = 'v'\n", 6, "`key`"),
-        ("[[fix.edit]]\ndo = 'set'\npath = '/a'\nkey = 'k'\nvalue = ' v'\n", 6, "`value`"),
-        ("[[fix.edit]]\ndo = 'set'\npath = '/a'\nkey = 'k'\nvalue = 'a # b'\n", 6, "put it in quotes"),
-        ("[[fix.package]]\nname = 'a'\nversions = ['1']\n", 8, "no range"),
+        (
+            "[[fix.edit]]\ndo = 'line'\npath = '/a'\nline = \"a\\nb\"\n",
+            6,
+            "'\\n'",
+        ),
+        (
+            "[[fix.edit]]\ndo = 'line'\npath = '/a'\nstate = 'absent'\n",
+            6,
+            "one of `line` and `matching`",
+        ),
+        (
+            "[[fix.edit]]\ndo = 'symlink'\npath = '/a'\ntarget = ''\n",
+            6,
+            "`target`",
+        ),
+        (
+            "[[fix.edit]]\ndo = 'set'\npath = '/a'\nkey = 'k=1'\nvalue = 'v'\n",
+            6,
+            "`key`",
+        ),
+        (
+            "[[fix.edit]]\ndo = 'set'\npath = '/a'\nkey = 'k'\nvalue = ' v'\n",
+            6,
+            "`value`",
+        ),
+        (
+            "[[fix.edit]]\ndo = 'set'\npath = '/a'\nkey = 'k'\nvalue = 'a # b'\n",
+            6,
+            "put it in quotes",
+        ),
+        (
+            "[[fix.package]]\nname = 'a'\nversions = ['1']\n",
+            8,
+            "no range",
+        ),
         ("[[fix.package]]\nname = 'a b'\n", 7, "no package name"),
         ("[[fix.file]]\npath = 'a'\n", 7, "does not begin with /"),
         ("[[fix.line]]\npath = '/a'\nlines = 'x'\n", 8, "`lines`"),
         ("[fix.applies-to]\nsystem = ['debian']\n", 7, "`system`"),
     ] {
-        let error = Baseline::parse(&format!("{HEAD}{body}{EDIT}")).unwrap_err().to_string();
+        let error = Baseline::parse(&format!("{HEAD}{body}{EDIT}"))
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains(&format!("line {line} of")) && error.contains(word),
             "{body}: {error}"
@@ -85,7 +155,10 @@ fn a_bad_key_is_named_with_its_line() {
         assert!(error.contains(word) && error.contains("line "), "{error}");
     }
     let missing = Baseline::parse(HEAD).unwrap_err().to_string();
-    assert!(missing.contains("`edit`") && missing.contains("line 2"), "{missing}");
+    assert!(
+        missing.contains("`edit`") && missing.contains("line 2"),
+        "{missing}"
+    );
     let no_id = Baseline::parse("name = 'x'\n[[file]]\nid = ''\npath = '/a'\n").unwrap_err();
     assert!(no_id.to_string().contains("line 3"), "{no_id}");
 }
@@ -95,32 +168,75 @@ fn a_fix_is_relevant_where_all_holds_and_an_edit_would_change_something() {
     for (conditions, relevant) in [
         ("", true),
         ("[[fix.package]]\nname = 'a'\n", true),
-        ("[[fix.package]]\nname = 'a'\nversions = ['>= 1', '<< 2']\n", true),
-        ("[[fix.package]]\nname = 'a'\nversions = ['>= 1', '<< 1.5']\n", false),
+        (
+            "[[fix.package]]\nname = 'a'\nversions = ['>= 1', '<< 2']\n",
+            true,
+        ),
+        (
+            "[[fix.package]]\nname = 'a'\nversions = ['>= 1', '<< 1.5']\n",
+            false,
+        ),
         ("[[fix.package]]\nname = 'b'\n", false),
         ("[[fix.package]]\nname = 'gone'\n", false),
         ("[[fix.file]]\npath = '/etc/hosts'\nowner = 'root'\n", true),
         ("[[fix.file]]\npath = '/etc/hosts'\nmode = '0600'\n", false),
         ("[[fix.file]]\npath = '/etc/none'\nstate = 'absent'\n", true),
         ("[[fix.file]]\npath = '/etc/none'\n", false),
-        ("[[fix.setting]]\npaths = ['/etc/app.ini']\nsection = 'log'\nkey = 'level'\nvalues = ['3']\n", true),
-        ("[[fix.setting]]\npaths = ['/etc/app.ini']\nsection = 'log'\nkey = 'level'\nvalues = ['4']\n", false),
-        ("[[fix.line]]\npath = '/etc/hosts'\nline = '127.0.0.1 localhost'\n", true),
-        ("[[fix.line]]\npath = '/etc/hosts'\nmatching = '*local*'\n", true),
-        ("[[fix.line]]\npath = '/etc/hosts'\nmatching = 'local*'\n", false),
-        ("[[fix.line]]\npath = '/etc/hosts'\nmatching = '*local*'\nstate = 'absent'\n", false),
-        ("[[fix.line]]\npath = '/etc/none'\nline = 'x'\nstate = 'absent'\n", true),
-        ("[fix.applies-to]\nos = ['debian']\nmachines = ['web-*']\n", true),
+        (
+            "[[fix.setting]]\npaths = ['/etc/app.ini']\nsection = 'log'\nkey = 'level'\nvalues = ['3']\n",
+            true,
+        ),
+        (
+            "[[fix.setting]]\npaths = ['/etc/app.ini']\nsection = 'log'\nkey = 'level'\nvalues = ['4']\n",
+            false,
+        ),
+        (
+            "[[fix.line]]\npath = '/etc/hosts'\nline = '127.0.0.1 localhost'\n",
+            true,
+        ),
+        (
+            "[[fix.line]]\npath = '/etc/hosts'\nmatching = '*local*'\n",
+            true,
+        ),
+        (
+            "[[fix.line]]\npath = '/etc/hosts'\nmatching = 'local*'\n",
+            false,
+        ),
+        (
+            "[[fix.line]]\npath = '/etc/hosts'\nmatching = '*local*'\nstate = 'absent'\n",
+            false,
+        ),
+        (
+            "[[fix.line]]\npath = '/etc/none'\nline = 'x'\nstate = 'absent'\n",
+            true,
+        ),
+        (
+            "[fix.applies-to]\nos = ['debian']\nmachines = ['web-*']\n",
+            true,
+        ),
         ("[fix.applies-to]\nos = ['alpine']\n", false),
-        ("[[fix.package]]\nname = 'a'\n[[fix.line]]\npath = '/etc/hosts'\nline = 'x'\n", false),
+        (
+            "[[fix.package]]\nname = 'a'\n[[fix.line]]\npath = '/etc/hosts'\nline = 'x'\n",
+            false,
+        ),
     ] {
-        let said = judge_on(&format!("{HEAD}{conditions}{EDIT}"), &["a 1.7", "gone 1 deinstall ok config-files"]);
+        let said = judge_on(
+            &format!("{HEAD}{conditions}{EDIT}"),
+            &["a 1.7", "gone 1 deinstall ok config-files"],
+        );
         assert_eq!(said.findings.len(), usize::from(relevant), "{conditions}");
-        let verdict = if relevant { Verdict::NonCompliant } else { Verdict::Compliant };
+        let verdict = if relevant {
+            Verdict::NonCompliant
+        } else {
+            Verdict::Compliant
+        };
         assert_eq!(said.verdict, verdict, "{conditions}: {:?}", said.reasons);
         if let Some(finding) = said.findings.first() {
             assert_eq!((finding.package.as_str(), finding.rule), ("f", Rule::Fix));
-            assert_eq!((finding.why.as_str(), finding.severity.is_some()), ("t", true));
+            assert_eq!(
+                (finding.why.as_str(), finding.severity.is_some()),
+                ("t", true)
+            );
             let check = finding.check.clone().unwrap();
             assert_eq!(check.found, "not so: /etc/app.ini");
             assert_eq!(check.expected, "/etc/app.ini: level = 2");
@@ -135,13 +251,22 @@ fn a_fix_is_relevant_where_all_holds_and_an_edit_would_change_something() {
     let pipe = EDIT.replace("app.ini", "pipe");
     let said = judge_on(&format!("{HEAD}{pipe}"), &["a 1"]);
     let found = said.findings[0].check.clone().unwrap().found;
-    assert_eq!(found, "cannot be made: no regular file but a pipe (/etc/pipe)");
+    assert_eq!(
+        found,
+        "cannot be made: no regular file but a pipe (/etc/pipe)"
+    );
 }
 
 #[test]
 fn a_fix_that_was_not_asked_about_is_never_taken_for_made() {
     let text = format!("{HEAD}{EDIT}");
-    let unasked = judge_knowing(&text, &guest(&["a 1"]), &offers(&[]), &Known::default(), NOW);
+    let unasked = judge_knowing(
+        &text,
+        &guest(&["a 1"]),
+        &offers(&[]),
+        &Known::default(),
+        NOW,
+    );
     assert_eq!(unasked.verdict, Verdict::Indeterminate);
     assert!(unasked.unjudged.first().unwrap().contains("was not asked"));
 }
@@ -149,15 +274,21 @@ fn a_fix_that_was_not_asked_about_is_never_taken_for_made() {
 #[test]
 fn fixes_have_deadlines_and_can_be_waived_by_id_or_by_their_cves() {
     let fix = format!("{HEAD}references = ['CVE-2026-0001', 'https://example.org']\n{EDIT}");
-    let dated = format!("{fix}[[deadlines.rule]]\nid = 'all'\nwithin = '3 days'\nfrom = 'detected'\nrules = ['fix']\n[[deadlines.rule]]\nid = 'last'\nwithin = '9 days'\nfrom = 'detected'\n");
+    let dated = format!(
+        "{fix}[[deadlines.rule]]\nid = 'all'\nwithin = '3 days'\nfrom = 'detected'\nrules = ['fix']\n[[deadlines.rule]]\nid = 'last'\nwithin = '9 days'\nfrom = 'detected'\n"
+    );
     let said = judge_on(&dated, &["a 1"]);
     let finding = &said.findings[0];
     assert_eq!(finding.cves[0].id, "CVE-2026-0001");
     let due = finding.due.clone().unwrap();
-    assert_eq!((due.rule.as_str(), due.cve.as_deref()), ("all", Some("CVE-2026-0001")));
+    assert_eq!(
+        (due.rule.as_str(), due.cve.as_deref()),
+        ("all", Some("CVE-2026-0001"))
+    );
     assert_eq!(due.until.unwrap().to_string(), "2026-01-05T00:00:00Z");
     for waived in ["package = 'f'\nrule = 'fix'", "cves = ['CVE-2026-0001']"] {
-        let waiver = format!("[[waiver]]\nid = 'W'\n{waived}\nreason = 'r'\nexpires = 2027-01-01\n");
+        let waiver =
+            format!("[[waiver]]\nid = 'W'\n{waived}\nreason = 'r'\nexpires = 2027-01-01\n");
         let said = judge_on(&format!("{fix}{waiver}"), &["a 1"]);
         assert_eq!(said.findings[0].waiver.as_ref().unwrap().id, "W");
         assert_eq!(said.verdict, Verdict::Compliant);
@@ -165,7 +296,10 @@ fn fixes_have_deadlines_and_can_be_waived_by_id_or_by_their_cves() {
 }
 
 /// A guest of a few files, to be asked and changed.
-struct Files(RefCell<BTreeMap<GuestPath, Node>>, RefCell<BTreeMap<GuestPath, Vec<u8>>>);
+struct Files(
+    RefCell<BTreeMap<GuestPath, Node>>,
+    RefCell<BTreeMap<GuestPath, Vec<u8>>>,
+);
 
 impl Files {
     fn new() -> Self {
@@ -174,7 +308,12 @@ impl Files {
 
     fn put(&self, path: &str, body: Body, bytes: &[u8]) {
         let path = GuestPath::new(path).unwrap();
-        let node = Node { body, mode: 0o755, uid: 7, gid: 7 };
+        let node = Node {
+            body,
+            mode: 0o755,
+            uid: 7,
+            gid: 7,
+        };
         self.0.borrow_mut().insert(path.clone(), node);
         self.1.borrow_mut().insert(path, bytes.to_vec());
     }
@@ -191,7 +330,13 @@ impl Files {
             let bytes = self.1.borrow().get(path).cloned();
             bytes.ok_or_else(|| Error::corrupt("no file"))
         };
-        let changes = rehearse(&Ground { look: &look, read: &read }, edits)?;
+        let changes = rehearse(
+            &Ground {
+                look: &look,
+                read: &read,
+            },
+            edits,
+        )?;
         for change in &changes {
             let Some(mut node) = change.after.clone() else {
                 self.0.borrow_mut().remove(&change.path);
@@ -200,7 +345,9 @@ impl Files {
             if let Body::File { bytes: new, .. } = &mut node.body
                 && let Some(new) = new.take()
             {
-                self.1.borrow_mut().insert(change.path.clone(), new.to_vec());
+                self.1
+                    .borrow_mut()
+                    .insert(change.path.clone(), new.to_vec());
             }
             self.0.borrow_mut().insert(change.path.clone(), node);
         }
@@ -219,10 +366,35 @@ fn made_twice_is_made_once() {
         usize::try_from(state >> 33).unwrap() % below
     };
     let lines = [
-        "k = 1", "k=2 # x", "# k = 3", "[s]", "[t]", "", "  k = \"4\"", "other", "k = a\\", "  more", "K 9", "k", "Match x",
-        "k = '5' ; y", "a: b", "\tk\t=\t6", ";k", "k = ä\r", "[", "k ==",
+        "k = 1",
+        "k=2 # x",
+        "# k = 3",
+        "[s]",
+        "[t]",
+        "",
+        "  k = \"4\"",
+        "other",
+        "k = a\\",
+        "  more",
+        "K 9",
+        "k",
+        "Match x",
+        "k = '5' ; y",
+        "a: b",
+        "\tk\t=\t6",
+        ";k",
+        "k = ä\r",
+        "[",
+        "k ==",
     ];
-    let paths = ["/etc/a", "/etc/b", "/etc/link", "/etc/new/c", "/etc/dir", "/etc/dev"];
+    let paths = [
+        "/etc/a",
+        "/etc/b",
+        "/etc/link",
+        "/etc/new/c",
+        "/etc/dir",
+        "/etc/dev",
+    ];
     let (mut changed, mut refused) = (0, 0);
     for round in 0..20_000 {
         let files = Files::new();
@@ -243,13 +415,23 @@ fn made_twice_is_made_once() {
             let value = ["1", "x y", "\"q\"", "it's", "a#b", "ä"][random(6)];
             let separator = ["=", " ", ":", " = "][random(4)];
             let edit = match random(7) {
-                0 | 1 => serde_json::json!({"do": "set", "path": path, "key": (["k", "K"][random(2)]), "value": value,
-                    "separator": separator, "ignore-case": random(2) == 0, "create": random(2) == 0}),
-                2 => serde_json::json!({"do": "set", "path": path, "key": "k", "value": value, "section": "s", "ends-at": "Match"}),
-                3 => serde_json::json!({"do": "line", "path": path, "line": value, "matching": (["k*", "*", "?k*", "*=*"][random(4)]),
-                    "after": "[*", "create": true}),
-                4 => serde_json::json!({"do": "line", "path": path, "matching": "*k*", "state": "absent"}),
-                5 => serde_json::json!({"do": "write", "path": path, "content": value, "mode": "0600"}),
+                0 | 1 => {
+                    serde_json::json!({"do": "set", "path": path, "key": (["k", "K"][random(2)]), "value": value,
+                    "separator": separator, "ignore-case": random(2) == 0, "create": random(2) == 0})
+                }
+                2 => {
+                    serde_json::json!({"do": "set", "path": path, "key": "k", "value": value, "section": "s", "ends-at": "Match"})
+                }
+                3 => {
+                    serde_json::json!({"do": "line", "path": path, "line": value, "matching": (["k*", "*", "?k*", "*=*"][random(4)]),
+                    "after": "[*", "create": true})
+                }
+                4 => {
+                    serde_json::json!({"do": "line", "path": path, "matching": "*k*", "state": "absent"})
+                }
+                5 => {
+                    serde_json::json!({"do": "write", "path": path, "content": value, "mode": "0600"})
+                }
                 _ => match random(3) {
                     0 => serde_json::json!({"do": "remove", "path": path}),
                     1 => serde_json::json!({"do": "attributes", "path": path, "owner": 5}),
@@ -263,12 +445,21 @@ fn made_twice_is_made_once() {
             Ok(n) => {
                 changed += n;
                 let again = files.make(&edits);
-                assert_eq!(again.unwrap(), 0, "round {round}: {edits:#?} over {:#?}", before.1);
+                assert_eq!(
+                    again.unwrap(),
+                    0,
+                    "round {round}: {edits:#?} over {:#?}",
+                    before.1
+                );
             }
             Err(error) => {
                 refused += 1;
                 let undone = error.to_string().contains("undo one another");
-                assert!(!undone || edits.len() > 1, "round {round}: {edits:#?} over {:#?}", before.1);
+                assert!(
+                    !undone || edits.len() > 1,
+                    "round {round}: {edits:#?} over {:#?}",
+                    before.1
+                );
                 assert_eq!((&files.0, &files.1), (&before.0, &before.1));
             }
         }

@@ -16,7 +16,8 @@ use dormouse_remedy::{FixOutcome, Injection};
 use crate::world::{OS, World, run};
 
 const STATUS: &str = "Package: tool\nStatus: install ok installed\nVersion: 1\nArchitecture: all\nMaintainer: x\nDescription: x\n\n";
-const APK: &str = "C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:musl\nV:1.2.4-r0\nA:x86_64\nS:1\nI:1\nT:x\nU:x\nL:MIT\n\n";
+const APK: &str =
+    "C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:musl\nV:1.2.4-r0\nA:x86_64\nS:1\nI:1\nT:x\nU:x\nL:MIT\n\n";
 
 /// A baseline's fixes, for machines on which no upgrade is demanded.
 const FIXES: &str = r##"
@@ -93,7 +94,10 @@ impl Bench {
             fs::write(path, text).unwrap();
         };
         put(OS.0, OS.1);
-        put("etc/ssh/sshd_config", "# how\nPermitRootLogin yes # bad\nMatch User a\n  PermitRootLogin yes\n");
+        put(
+            "etc/ssh/sshd_config",
+            "# how\nPermitRootLogin yes # bad\nMatch User a\n  PermitRootLogin yes\n",
+        );
         put("etc/hosts", "127.0.0.1 wrong\n::1 localhost\n");
         put("etc/modules-x", "x\n");
         put("etc/secret", "s\n");
@@ -103,13 +107,38 @@ impl Bench {
         fill(&top);
         let raw = root.path().join("disk");
         let (from, to) = (top.to_str().unwrap(), raw.to_str().unwrap());
-        run("mke2fs", &["-q", "-F", "-t", "ext4", "-E", "root_owner=0:0", "-d", from, to, size]);
+        run(
+            "mke2fs",
+            &[
+                "-q",
+                "-F",
+                "-t",
+                "ext4",
+                "-E",
+                "root_owner=0:0",
+                "-d",
+                from,
+                to,
+                size,
+            ],
+        );
         // By debugfs, for not everybody may make devices.
         let commands = root.path().join("commands");
         fs::write(&commands, "cd /etc\nmknod null c 1 3\n").unwrap();
         run("debugfs", &["-w", "-f", commands.to_str().unwrap(), to]);
         let path = self.world.path(name);
-        run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", to, path.to_str().unwrap()]);
+        run(
+            "qemu-img",
+            &[
+                "convert",
+                "-f",
+                "raw",
+                "-O",
+                "qcow2",
+                to,
+                path.to_str().unwrap(),
+            ],
+        );
     }
 
     fn run(&self, baseline: &str, key: Option<&SigningKey>) -> RunOutcome {
@@ -151,7 +180,9 @@ impl Bench {
     }
 
     fn injection(&self, machine: &str) -> Injection {
-        let path = self.folder.join(format!("results/injections/{machine}.json"));
+        let path = self
+            .folder
+            .join(format!("results/injections/{machine}.json"));
         serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
     }
 
@@ -161,13 +192,21 @@ impl Bench {
         let raw = self.folder.join("patched.raw");
         run(
             "qemu-img",
-            &["convert", "-O", "raw", image.to_str().unwrap(), raw.to_str().unwrap()],
+            &[
+                "convert",
+                "-O",
+                "raw",
+                image.to_str().unwrap(),
+                raw.to_str().unwrap(),
+            ],
         );
         let out = Command::new("e2fsck").args(["-fn"]).arg(&raw).output();
         let out = out.expect("the oracle e2fsck is required");
         let said = String::from_utf8_lossy(&out.stdout).into_owned();
         assert!(out.status.success(), "{said}");
-        let complaint = said.lines().find(|line| line.contains('?') || line.contains("error"));
+        let complaint = said
+            .lines()
+            .find(|line| line.contains('?') || line.contains("error"));
         assert_eq!(complaint, None, "{said}");
         raw
     }
@@ -175,7 +214,10 @@ impl Bench {
 
 /// What debugfs says of a disk.
 fn debugfs(raw: &Path, command: &str) -> String {
-    let out = Command::new("debugfs").args(["-R", command]).arg(raw).output();
+    let out = Command::new("debugfs")
+        .args(["-R", command])
+        .arg(raw)
+        .output();
     let out = out.expect("the oracle debugfs is required");
     String::from_utf8(out.stdout).unwrap()
 }
@@ -195,14 +237,23 @@ fn findings(outcome: &RunOutcome) -> Vec<(String, String)> {
 fn check_files(raw: &Path) {
     let ssh = "# how\nPermitRootLogin no # bad\nMatch User a\n  PermitRootLogin yes\n";
     assert_eq!(debugfs(raw, "cat /etc/ssh/sshd_config"), ssh);
-    assert_eq!(debugfs(raw, "cat /etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n");
-    assert_eq!(debugfs(raw, "cat /etc/modprobe.d/no-x.conf"), "blacklist x\n");
+    assert_eq!(
+        debugfs(raw, "cat /etc/hosts"),
+        "127.0.0.1 localhost\n::1 localhost\n"
+    );
+    assert_eq!(
+        debugfs(raw, "cat /etc/modprobe.d/no-x.conf"),
+        "blacklist x\n"
+    );
     assert_eq!(debugfs(raw, "cat /etc/modules-x"), "");
     let stat = |path: &str| debugfs(raw, &format!("stat {path}"));
     assert!(stat("/etc/modprobe.d/no-x.conf").contains("Mode:  0600"));
     assert!(stat("/etc/modprobe.d").contains("Mode:  0755"));
     let secret = stat("/etc/secret");
-    assert!(secret.contains("Mode:  0640") && secret.contains("Group:    42"), "{secret}");
+    assert!(
+        secret.contains("Mode:  0640") && secret.contains("Group:    42"),
+        "{secret}"
+    );
     assert!(stat("/etc/alias").contains("Fast link dest: \"ssh/sshd_config\""));
 }
 
@@ -220,17 +271,27 @@ fn fixes_alone_are_made_where_there_is_no_dpkg_and_the_second_run_has_nothing_to
     let key = SigningKey::from_seed([7; 32]);
     let outcome = bench.run(&baseline, Some(&key));
     assert_eq!(
-        findings(&outcome).into_iter().map(|(id, _)| id).collect::<BTreeSet<_>>(),
+        findings(&outcome)
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect::<BTreeSet<_>>(),
         BTreeSet::from(["ssh-root".to_owned(), "no-module".to_owned()])
     );
-    assert!(action(&outcome).ends_with("2 of 2 fixes made"), "{}", action(&outcome));
+    assert!(
+        action(&outcome).ends_with("2 of 2 fixes made"),
+        "{}",
+        action(&outcome)
+    );
     let raw = bench.patched("a1");
     check_files(&raw);
 
     // What was done stands in the injection, with digests before and after, and in the signed statement.
     let injection = bench.injection("a1");
     let ssh = &injection.fixes[0];
-    assert_eq!((ssh.id.as_str(), &ssh.outcome), ("ssh-root", &FixOutcome::Made));
+    assert_eq!(
+        (ssh.id.as_str(), &ssh.outcome),
+        ("ssh-root", &FixOutcome::Made)
+    );
     let touched = &ssh.paths[0];
     let digest = |text: &str| Some(Digest::of(text));
     let before = "# how\nPermitRootLogin yes # bad\nMatch User a\n  PermitRootLogin yes\n";
@@ -242,17 +303,30 @@ fn fixes_alone_are_made_where_there_is_no_dpkg_and_the_second_run_has_nothing_to
     assert!(injection.packages.is_empty() && injection.inventory.is_empty());
     let evidence = bench.folder.join("results/evidence/a1/active.dsse.json");
     let public: PublicKey = key.public();
-    let statement = verify(&fs::read(evidence).unwrap(), &[public]).unwrap().statement;
+    let statement = verify(&fs::read(evidence).unwrap(), &[public])
+        .unwrap()
+        .statement;
     let stated = &statement.predicate["done"]["action"]["injection"]["fixes"];
     assert_eq!(*stated, serde_json::to_value(&injection.fixes).unwrap());
-    assert_eq!(statement.predicate["decision"]["plan"]["fixes"][1]["id"], "no-module");
+    assert_eq!(
+        statement.predicate["decision"]["plan"]["fixes"][1]["id"],
+        "no-module"
+    );
 
     // Nothing of the base was changed, and the patched machine has nothing left to do.
     let again = Bench::new();
     let to = again.world.path("a1.qcow2");
     run(
         "qemu-img",
-        &["convert", "-f", "raw", "-O", "qcow2", raw.to_str().unwrap(), to.to_str().unwrap()],
+        &[
+            "convert",
+            "-f",
+            "raw",
+            "-O",
+            "qcow2",
+            raw.to_str().unwrap(),
+            to.to_str().unwrap(),
+        ],
     );
     let second = again.run(&baseline, None);
     assert_eq!(findings(&second), []);
@@ -264,11 +338,17 @@ fn a_fix_comes_after_the_packages_and_a_conffile_is_noted() {
     let bench = Bench::new();
     bench.disk("p1.qcow2", "8M", |root| {
         for (path, text) in [
-            ("var/lib/dpkg/status", &*format!("{STATUS}{}", STATUS.replace("tool", "other"))),
+            (
+                "var/lib/dpkg/status",
+                &*format!("{STATUS}{}", STATUS.replace("tool", "other")),
+            ),
             ("var/lib/dpkg/info/format", "1\n"),
             ("var/lib/dpkg/info/tool.list", "/.\n/etc\n"),
             ("var/lib/dpkg/info/other.list", "/.\n/etc\n/etc/secret\n"),
-            ("var/lib/dpkg/diversions", "/etc/ssh/sshd_config\n/etc/ssh/sshd_config.real\n:\n"),
+            (
+                "var/lib/dpkg/diversions",
+                "/etc/ssh/sshd_config\n/etc/ssh/sshd_config.real\n:\n",
+            ),
         ] {
             fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
             fs::write(root.join(path), text).unwrap();
@@ -286,7 +366,13 @@ fn a_fix_comes_after_the_packages_and_a_conffile_is_noted() {
     let deb = packages.join("tool_2_all.deb");
     run(
         "dpkg-deb",
-        &["--root-owner-group", "-Zxz", "-b", build.to_str().unwrap(), deb.to_str().unwrap()],
+        &[
+            "--root-owner-group",
+            "-Zxz",
+            "-b",
+            build.to_str().unwrap(),
+            deb.to_str().unwrap(),
+        ],
     );
     let bytes = fs::read(&deb).unwrap();
     let index = format!(
@@ -305,9 +391,15 @@ fn a_fix_comes_after_the_packages_and_a_conffile_is_noted() {
     let outcome = bench.run(&baseline, None);
     let said = findings(&outcome);
     let level = said.iter().find(|(id, _)| id == "tool-level").unwrap();
-    assert!(level.1.contains("cannot be made: there is no such file (/etc/tool.conf)"), "{level:?}");
     assert!(
-        action(&outcome).starts_with("patched: 1 packages injected, 1 configured, 3 of 3 fixes made"),
+        level
+            .1
+            .contains("cannot be made: there is no such file (/etc/tool.conf)"),
+        "{level:?}"
+    );
+    assert!(
+        action(&outcome)
+            .starts_with("patched: 1 packages injected, 1 configured, 3 of 3 fixes made"),
         "{}",
         action(&outcome)
     );
@@ -315,7 +407,12 @@ fn a_fix_comes_after_the_packages_and_a_conffile_is_noted() {
     check_files(&raw);
     assert_eq!(debugfs(&raw, "cat /etc/tool.conf"), "level = 2\n");
     let injection = bench.injection("p1");
-    let notes: Vec<&str> = injection.fixes.iter().flat_map(|fix| &fix.notes).map(String::as_str).collect();
+    let notes: Vec<&str> = injection
+        .fixes
+        .iter()
+        .flat_map(|fix| &fix.notes)
+        .map(String::as_str)
+        .collect();
     assert_eq!(
         notes,
         [
@@ -345,23 +442,91 @@ fn an_edit_that_cannot_be_made_is_refused_by_name_and_nothing_of_its_fix_is() {
         run("mkfifo", &[root.join("etc/pipe").to_str().unwrap()]);
     });
     let cases = [
-        ("out", "do = 'write'\npath = '/etc/out/x'\ncontent = 'x'", "leads above the root"),
-        ("loop", "do = 'write'\npath = '/etc/one/x'\ncontent = 'x'", "a loop"),
-        ("loop-end", "do = 'line'\npath = '/etc/one'\nline = 'x'", "a loop"),
-        ("dev", "do = 'write'\npath = '/etc/devices/null'\ncontent = 'x'", "is made anew at every boot"),
-        ("binary", "do = 'set'\npath = '/etc/binary'\nkey = 'k'\nvalue = '2'", "a binary file"),
-        ("latin", "do = 'set'\npath = '/etc/latin'\nkey = 'k'\nvalue = '2'", "not UTF-8"),
-        ("large", "do = 'set'\npath = '/etc/large'\nkey = 'k'\nvalue = '2'", "1073741824 bytes; at most 1048576"),
-        ("large-over", "do = 'write'\npath = '/etc/large'\ncontent = 'x'", "a file of 1073741824 bytes"),
-        ("device", "do = 'line'\npath = '/etc/null'\nline = 'x'", "no regular file but a device"),
-        ("device-over", "do = 'write'\npath = '/etc/null'\ncontent = 'x'", "a device stands there"),
-        ("device-gone", "do = 'remove'\npath = '/etc/null'", "a device stands there"),
-        ("device-mode", "do = 'attributes'\npath = '/etc/null'\nmode = '0600'", "a device stands there"),
-        ("pipe", "do = 'line'\npath = '/etc/pipe'\nline = 'x'", "no regular file but a pipe"),
-        ("folder", "do = 'remove'\npath = '/etc/ssh'", "a directory stands there"),
-        ("through", "do = 'write'\npath = '/etc/hosts/x'\ncontent = 'x'", "no directory but a file"),
-        ("nobody", "do = 'attributes'\npath = '/etc/hosts'\nowner = 'nobody-here'", "has no nobody-here"),
-        ("missing", "do = 'line'\npath = '/etc/none'\nline = 'x'", "there is no such file"),
+        (
+            "out",
+            "do = 'write'\npath = '/etc/out/x'\ncontent = 'x'",
+            "leads above the root",
+        ),
+        (
+            "loop",
+            "do = 'write'\npath = '/etc/one/x'\ncontent = 'x'",
+            "a loop",
+        ),
+        (
+            "loop-end",
+            "do = 'line'\npath = '/etc/one'\nline = 'x'",
+            "a loop",
+        ),
+        (
+            "dev",
+            "do = 'write'\npath = '/etc/devices/null'\ncontent = 'x'",
+            "is made anew at every boot",
+        ),
+        (
+            "binary",
+            "do = 'set'\npath = '/etc/binary'\nkey = 'k'\nvalue = '2'",
+            "a binary file",
+        ),
+        (
+            "latin",
+            "do = 'set'\npath = '/etc/latin'\nkey = 'k'\nvalue = '2'",
+            "not UTF-8",
+        ),
+        (
+            "large",
+            "do = 'set'\npath = '/etc/large'\nkey = 'k'\nvalue = '2'",
+            "1073741824 bytes; at most 1048576",
+        ),
+        (
+            "large-over",
+            "do = 'write'\npath = '/etc/large'\ncontent = 'x'",
+            "a file of 1073741824 bytes",
+        ),
+        (
+            "device",
+            "do = 'line'\npath = '/etc/null'\nline = 'x'",
+            "no regular file but a device",
+        ),
+        (
+            "device-over",
+            "do = 'write'\npath = '/etc/null'\ncontent = 'x'",
+            "a device stands there",
+        ),
+        (
+            "device-gone",
+            "do = 'remove'\npath = '/etc/null'",
+            "a device stands there",
+        ),
+        (
+            "device-mode",
+            "do = 'attributes'\npath = '/etc/null'\nmode = '0600'",
+            "a device stands there",
+        ),
+        (
+            "pipe",
+            "do = 'line'\npath = '/etc/pipe'\nline = 'x'",
+            "no regular file but a pipe",
+        ),
+        (
+            "folder",
+            "do = 'remove'\npath = '/etc/ssh'",
+            "a directory stands there",
+        ),
+        (
+            "through",
+            "do = 'write'\npath = '/etc/hosts/x'\ncontent = 'x'",
+            "no directory but a file",
+        ),
+        (
+            "nobody",
+            "do = 'attributes'\npath = '/etc/hosts'\nowner = 'nobody-here'",
+            "has no nobody-here",
+        ),
+        (
+            "missing",
+            "do = 'line'\npath = '/etc/none'\nline = 'x'",
+            "there is no such file",
+        ),
     ];
     let mut fixes = String::new();
     for (id, edit, _) in cases {
@@ -375,14 +540,24 @@ fn an_edit_that_cannot_be_made_is_refused_by_name_and_nothing_of_its_fix_is() {
     for (id, _, why) in cases {
         let all = findings(&alone);
         let (_, found) = all.iter().find(|(one, _)| one == id).unwrap();
-        assert!(found.starts_with("cannot be made: ") && found.contains(why), "{id}: {found}");
-        assert!(action(&alone).contains(&format!("the fix {id} cannot be made")), "{id}");
+        assert!(
+            found.starts_with("cannot be made: ") && found.contains(why),
+            "{id}: {found}"
+        );
+        assert!(
+            action(&alone).contains(&format!("the fix {id} cannot be made")),
+            "{id}"
+        );
     }
     assert!(!bench.folder.join("results/images/h1.qcow2").exists());
 
     // Beside one that can be made.
     let beside = bench.run(&format!("name = 'b'\n{fixes}{FIXES}"), None);
-    assert!(action(&beside).contains("2 of 19 fixes made"), "{}", action(&beside));
+    assert!(
+        action(&beside).contains("2 of 19 fixes made"),
+        "{}",
+        action(&beside)
+    );
     let raw = bench.patched("h1");
     check_files(&raw);
     for (id, _, why) in cases {

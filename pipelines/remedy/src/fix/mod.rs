@@ -115,7 +115,8 @@ pub(crate) fn make_all(
         let before = draft.savepoint();
         let tried = make(fix, draft, now).and_then(|paths| {
             let earlier = fixes.iter().take(nth).zip(&made);
-            let is_refused = |made: &InjectedFix| matches!(made.outcome, FixOutcome::Refused { .. });
+            let is_refused =
+                |made: &InjectedFix| matches!(made.outcome, FixOutcome::Refused { .. });
             let earlier = earlier.filter(|(_, made)| !is_refused(made));
             for one in earlier.map(|(one, _)| one).chain([fix]) {
                 hold(one, fix, draft)?;
@@ -162,7 +163,8 @@ fn hold(one: &PlannedFix, new: &PlannedFix, draft: &Draft) -> Result<()> {
 }
 
 fn with_ground<T>(draft: &Draft, ask: impl FnOnce(&Ground<'_>) -> Result<T>) -> Result<T> {
-    let look = |path: &GuestPath| -> Result<Option<Node>> { Ok(draft.at(path)?.map(|at| node(&at))) };
+    let look =
+        |path: &GuestPath| -> Result<Option<Node>> { Ok(draft.at(path)?.map(|at| node(&at))) };
     let read = |path: &GuestPath, most: u64| -> Result<Vec<u8>> {
         let bytes = draft.read(path, most)?;
         bytes.ok_or_else(|| Error::corrupt("the file is there and cannot be read"))
@@ -272,7 +274,10 @@ fn label_of_parent(draft: &Draft, path: &GuestPath) -> Result<BTreeMap<Vec<u8>, 
     };
     let parent = draft.at(&parent)?;
     let label = parent.and_then(|parent| parent.attributes.xattrs.get(SELINUX).cloned());
-    Ok(label.map(|label| (SELINUX.to_vec(), label)).into_iter().collect())
+    Ok(label
+        .map(|label| (SELINUX.to_vec(), label))
+        .into_iter()
+        .collect())
 }
 
 /// Notes which of the changed files packages own, as far as dpkg says.
@@ -286,7 +291,10 @@ fn note_owners(draft: &Draft, made: &mut [InjectedFix]) -> Result<()> {
     }
     let notes = owner::notes(draft, &paths)?;
     for fix in made {
-        let own = fix.paths.iter().filter_map(|touched| notes.get(&touched.path));
+        let own = fix
+            .paths
+            .iter()
+            .filter_map(|touched| notes.get(&touched.path));
         fix.notes = own.flatten().cloned().collect();
     }
     Ok(())

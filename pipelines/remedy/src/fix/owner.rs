@@ -83,7 +83,10 @@ pub(super) fn notes(
             name => text(name),
         };
         if let Some(path) = spelt.get(*from) {
-            add(path, format!("{path} is diverted to {} by {whose}", text(to)));
+            add(
+                path,
+                format!("{path} is diverted to {} by {whose}", text(to)),
+            );
         }
         if let Some(path) = spelt.get(*to) {
             let from = text(from);
@@ -98,7 +101,9 @@ fn spellings(path: &GuestPath) -> Vec<Vec<u8>> {
     let bytes = path.as_bytes();
     let mut names = vec![bytes.to_vec()];
     if let Some(rest) = bytes.strip_prefix(b"/usr")
-        && [&b"/bin/"[..], b"/sbin/", b"/lib"].iter().any(|folder| rest.starts_with(folder))
+        && [&b"/bin/"[..], b"/sbin/", b"/lib"]
+            .iter()
+            .any(|folder| rest.starts_with(folder))
     {
         names.push(rest.to_vec());
     }

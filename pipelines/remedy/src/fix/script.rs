@@ -102,7 +102,9 @@ fn ownership(owner: Option<&Account>, group: Option<&Account>, mode: Option<Mode
 /// Any text as one word of a shell.
 fn word(text: &str) -> Result<String> {
     if text.contains('\0') {
-        return Err(Error::unsupported("a NUL character, which no script can carry"));
+        return Err(Error::unsupported(
+            "a NUL character, which no script can carry",
+        ));
     }
     Ok(format!("'{}'", text.replace('\'', r"'\''")))
 }

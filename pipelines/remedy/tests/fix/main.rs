@@ -29,7 +29,9 @@ use serde_json::json;
 const NOW: &str = "2026-11-01T00:00:00Z";
 
 fn fix(id: &str, edits: &[serde_json::Value]) -> PlannedFix {
-    let edits = edits.iter().map(|edit| serde_json::from_value::<Edit>(edit.clone()).unwrap());
+    let edits = edits
+        .iter()
+        .map(|edit| serde_json::from_value::<Edit>(edit.clone()).unwrap());
     PlannedFix {
         id: id.into(),
         title: "t".into(),
@@ -145,7 +147,10 @@ print(json.dumps({'cases': len(cases), 'bad': bad[:3]}))
         let mut tree = MemoryTree::new();
         tree.file("/etc/x", before.as_bytes());
         let (_, injected) = inject(tree, vec![fix("f", &[edit])]);
-        let refused = matches!(injected.injection.fixes[0].outcome, FixOutcome::Refused { .. });
+        let refused = matches!(
+            injected.injection.fixes[0].outcome,
+            FixOutcome::Refused { .. }
+        );
         assert!(!refused, "{:?}", injected.injection.fixes);
         let after = text(&injected.draft, "/etc/x");
         cases.push(json!({"before": before, "after": after, "section": section, "key": key, "value": value}));
@@ -153,9 +158,16 @@ print(json.dumps({'cases': len(cases), 'bad': bad[:3]}))
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("cases.json");
     fs::write(&file, serde_json::to_vec(&cases).unwrap()).unwrap();
-    let out = Command::new("python3").args(["-c", ORACLE]).arg(&file).output();
+    let out = Command::new("python3")
+        .args(["-c", ORACLE])
+        .arg(&file)
+        .output();
     let out = out.expect("the oracle python3 is required");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     let said: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(said["cases"], 3000);
     assert_eq!(said["bad"], json!([]), "{said:#}");
@@ -174,7 +186,10 @@ fn tree_of(folder: &Path) -> BTreeMap<String, String> {
             if metadata.is_dir() {
                 todo.push(path);
             } else if metadata.is_symlink() {
-                found.insert(name, format!("-> {}", fs::read_link(&path).unwrap().display()));
+                found.insert(
+                    name,
+                    format!("-> {}", fs::read_link(&path).unwrap().display()),
+                );
             } else {
                 let mode = metadata.permissions().mode() & 0o7777;
                 let text = String::from_utf8(fs::read(&path).unwrap()).unwrap();
@@ -199,7 +214,11 @@ fn tree_in(draft: &Draft) -> BTreeMap<String, String> {
                     continue;
                 }
                 DraftNode::Symlink(target) => format!("-> {}", String::from_utf8_lossy(target)),
-                _ => format!("{:04o} {}", at.attributes.mode, text(draft, &path.to_string())),
+                _ => format!(
+                    "{:04o} {}",
+                    at.attributes.mode,
+                    text(draft, &path.to_string())
+                ),
             };
             found.insert(path.to_string(), said);
         }
@@ -217,7 +236,10 @@ fn run_script(root: &Path, fixes: &[PlannedFix]) -> bool {
     script.push_str("exit $failed\n");
     let file = root.with_extension("sh");
     fs::write(&file, script).unwrap();
-    let out = Command::new("sh").arg(&file).output().expect("the oracle sh is required");
+    let out = Command::new("sh")
+        .arg(&file)
+        .output()
+        .expect("the oracle sh is required");
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(said.lines().all(|line| line.starts_with("fix: ")), "{said}");
     out.status.success()
@@ -226,8 +248,29 @@ fn run_script(root: &Path, fixes: &[PlannedFix]) -> bool {
 #[test]
 fn a_script_makes_the_same_bytes_as_an_injection() {
     let lines = [
-        "k = 1", "k=2 # x", "# k = 3", "[s]", "[t]", "", "  k = \"4\"", "other", "k = a\\", "  more", "K 9", "k", "Match x",
-        "k = '5' ; y", "a: b", "\tk\t=\t6", ";k", "k = ä", "[", "k ==", "$(touch x) `y` 'z'", "ök", "-n",
+        "k = 1",
+        "k=2 # x",
+        "# k = 3",
+        "[s]",
+        "[t]",
+        "",
+        "  k = \"4\"",
+        "other",
+        "k = a\\",
+        "  more",
+        "K 9",
+        "k",
+        "Match x",
+        "k = '5' ; y",
+        "a: b",
+        "\tk\t=\t6",
+        ";k",
+        "k = ä",
+        "[",
+        "k ==",
+        "$(touch x) `y` 'z'",
+        "ök",
+        "-n",
     ];
     let mut random = Random(0x5eed_00f3);
     let (mut made, mut refused) = (0, 0);
@@ -245,23 +288,44 @@ fn a_script_makes_the_same_bytes_as_an_injection() {
             let text = all.join(random.of(&["\n", "\n", "\r\n"]));
             let path = root.join("etc").join(name);
             fs::write(&path, &text).unwrap();
-            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-            tree.file(&format!("/etc/{name}"), text.as_bytes()).with(|metadata| metadata.mode = 0o644);
+            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+                .unwrap();
+            tree.file(&format!("/etc/{name}"), text.as_bytes())
+                .with(|metadata| metadata.mode = 0o644);
         }
         std::os::unix::fs::symlink("b", root.join("etc/link")).unwrap();
         tree.symlink("/etc/link", "b");
         let mut fixes = Vec::new();
         for nth in 0..3 {
             let at = random.of(&["/etc/a", "/etc/b", "/etc/link", "/etc/dir/c", "/etc/new/d"]);
-            let value = random.of(&["1", "x y", "\"q\"", "it's", "a#b", "ä", "$(touch /x); `id`", "\\n%s"]);
+            let value = random.of(&[
+                "1",
+                "x y",
+                "\"q\"",
+                "it's",
+                "a#b",
+                "ä",
+                "$(touch /x); `id`",
+                "\\n%s",
+            ]);
             let edit = match random.below(7) {
-                0 | 1 => json!({"do": "set", "path": at, "key": random.of(&["k", "K"]), "value": value,
-                    "separator": random.of(&["=", " ", ":", " = "]), "ignore-case": random.below(2) == 0, "create": random.below(2) == 0}),
-                2 => json!({"do": "set", "path": at, "key": "k", "value": value, "section": "s", "ends-at": "Match"}),
-                3 => json!({"do": "line", "path": at, "line": value, "matching": random.of(&["k*", "*", "?k*", "*=*", "*?"]),
-                    "after": "[*", "create": true}),
-                4 => json!({"do": "line", "path": at, "matching": random.of(&["*k*", "?", "-*"]), "state": "absent"}),
-                5 => json!({"do": "write", "path": at, "content": format!("{value}\n\n"), "mode": "0600"}),
+                0 | 1 => {
+                    json!({"do": "set", "path": at, "key": random.of(&["k", "K"]), "value": value,
+                    "separator": random.of(&["=", " ", ":", " = "]), "ignore-case": random.below(2) == 0, "create": random.below(2) == 0})
+                }
+                2 => {
+                    json!({"do": "set", "path": at, "key": "k", "value": value, "section": "s", "ends-at": "Match"})
+                }
+                3 => {
+                    json!({"do": "line", "path": at, "line": value, "matching": random.of(&["k*", "*", "?k*", "*=*", "*?"]),
+                    "after": "[*", "create": true})
+                }
+                4 => {
+                    json!({"do": "line", "path": at, "matching": random.of(&["*k*", "?", "-*"]), "state": "absent"})
+                }
+                5 => {
+                    json!({"do": "write", "path": at, "content": format!("{value}\n\n"), "mode": "0600"})
+                }
                 _ => match random.below(3) {
                     0 => json!({"do": "remove", "path": at}),
                     1 => json!({"do": "attributes", "path": at, "mode": "0640"}),
@@ -278,14 +342,36 @@ fn a_script_makes_the_same_bytes_as_an_injection() {
             Some(FixOutcome::Refused { why }) => why.contains("undoes"),
             _ => false,
         };
-        let kept: Vec<PlannedFix> = plan.fixes.iter().filter(|fix| !undoes(fix)).cloned().collect();
+        let kept: Vec<PlannedFix> = plan
+            .fixes
+            .iter()
+            .filter(|fix| !undoes(fix))
+            .cloned()
+            .collect();
         let all = run_script(&root, &kept);
         let is_refused = |fix: &PlannedFix| matches!(fix.outcome, Some(FixOutcome::Refused { .. }));
-        assert_eq!(all, !kept.iter().any(is_refused), "round {round}: {:#?} over {before:#?}", plan.fixes);
+        assert_eq!(
+            all,
+            !kept.iter().any(is_refused),
+            "round {round}: {:#?} over {before:#?}",
+            plan.fixes
+        );
         let once = tree_of(&root);
-        assert_eq!(once, tree_in(&injected.draft), "round {round}: {:#?} over {before:#?}", plan.fixes);
-        let again: Vec<PlannedFix> = kept.iter().filter(|fix| !is_refused(fix)).cloned().collect();
-        assert!(run_script(&root, &again), "twice: round {round}: {again:#?}");
+        assert_eq!(
+            once,
+            tree_in(&injected.draft),
+            "round {round}: {:#?} over {before:#?}",
+            plan.fixes
+        );
+        let again: Vec<PlannedFix> = kept
+            .iter()
+            .filter(|fix| !is_refused(fix))
+            .cloned()
+            .collect();
+        assert!(
+            run_script(&root, &again),
+            "twice: round {round}: {again:#?}"
+        );
         assert_eq!(tree_of(&root), once, "twice: round {round}: {again:#?}");
         made += injected.injection.fixed().count();
         refused += kept.iter().filter(|fix| is_refused(fix)).count();
@@ -302,16 +388,32 @@ fn fixes_that_undo_one_another_are_not_both_made() {
         tree,
         vec![
             fix("one", &[set("2")]),
-            fix("two", &[json!({"do": "write", "path": "/etc/new", "content": ""}), set("3")]),
+            fix(
+                "two",
+                &[
+                    json!({"do": "write", "path": "/etc/new", "content": ""}),
+                    set("3"),
+                ],
+            ),
             fix("same", &[set("2")]),
             fix("itself", &[set("4"), set("5")]),
         ],
     );
-    let outcomes: Vec<_> = plan.fixes.iter().map(|fix| fix.outcome.clone().unwrap()).collect();
+    let outcomes: Vec<_> = plan
+        .fixes
+        .iter()
+        .map(|fix| fix.outcome.clone().unwrap())
+        .collect();
     assert_eq!(outcomes[0], FixOutcome::Made);
-    assert!(matches!(&outcomes[1], FixOutcome::Refused { why } if why == "it undoes the fix one (/etc/x)"), "{outcomes:?}");
+    assert!(
+        matches!(&outcomes[1], FixOutcome::Refused { why } if why == "it undoes the fix one (/etc/x)"),
+        "{outcomes:?}"
+    );
     assert_eq!(outcomes[2], FixOutcome::Unneeded);
-    assert!(matches!(&outcomes[3], FixOutcome::Refused { why } if why.contains("undo")), "{outcomes:?}");
+    assert!(
+        matches!(&outcomes[3], FixOutcome::Refused { why } if why.contains("undo")),
+        "{outcomes:?}"
+    );
     assert_eq!(text(&injected.draft, "/etc/x"), "k = 2\n");
     assert_eq!(injected.injection.paths.len(), 1);
 }
@@ -331,26 +433,41 @@ fn labels_stay_powers_go_and_access_lists_are_not_broken() {
     let (plan, injected) = inject(
         tree,
         vec![
-            fix("f", &[
-                json!({"do": "set", "path": "/etc/x", "key": "k", "value": "2"}),
-                json!({"do": "write", "path": "/etc/new/y", "content": "y"}),
-                json!({"do": "write", "path": "/etc/program", "content": "y"}),
-            ]),
-            fix("shared", &[json!({"do": "attributes", "path": "/etc/shared", "mode": "0600"})]),
+            fix(
+                "f",
+                &[
+                    json!({"do": "set", "path": "/etc/x", "key": "k", "value": "2"}),
+                    json!({"do": "write", "path": "/etc/new/y", "content": "y"}),
+                    json!({"do": "write", "path": "/etc/program", "content": "y"}),
+                ],
+            ),
+            fix(
+                "shared",
+                &[json!({"do": "attributes", "path": "/etc/shared", "mode": "0600"})],
+            ),
         ],
     );
     let xattrs = |at: &str| {
         let found = injected.draft.get(&path(at), Follow::No).unwrap().unwrap();
         let all = found.attributes.xattrs.into_iter();
-        all.map(|(name, value)| format!("{}={}", String::from_utf8(name).unwrap(), String::from_utf8(value).unwrap()))
-            .collect::<Vec<_>>()
+        all.map(|(name, value)| {
+            format!(
+                "{}={}",
+                String::from_utf8(name).unwrap(),
+                String::from_utf8(value).unwrap()
+            )
+        })
+        .collect::<Vec<_>>()
     };
     assert_eq!(xattrs("/etc/x"), ["security.selinux=x_t"]);
     assert_eq!(xattrs("/etc/new"), ["security.selinux=etc_t"]);
     assert_eq!(xattrs("/etc/new/y"), ["security.selinux=etc_t"]);
     assert_eq!(xattrs("/etc/program"), ["user.a=b"]);
     let shared = plan.fixes[1].outcome.clone().unwrap();
-    assert!(matches!(&shared, FixOutcome::Refused { why } if why.contains("access list")), "{shared:?}");
+    assert!(
+        matches!(&shared, FixOutcome::Refused { why } if why.contains("access list")),
+        "{shared:?}"
+    );
 }
 
 #[test]
@@ -360,24 +477,31 @@ fn facts_are_as_their_schemas_say() {
     let (plan, injected) = inject(
         tree,
         vec![
-            fix("f", &[
-                json!({"do": "set", "path": "/etc/x", "key": "k", "value": "2", "section": "s", "ends-at": "e", "ignore-case": true, "create": true}),
-                json!({"do": "line", "path": "/etc/x", "line": "a", "matching": "b", "after": "c", "create": true}),
-                json!({"do": "line", "path": "/etc/x", "matching": "z", "state": "absent"}),
-                json!({"do": "write", "path": "/etc/y", "content": "y", "owner": "root", "group": 7, "mode": "0600"}),
-                json!({"do": "remove", "path": "/etc/gone"}),
-                json!({"do": "attributes", "path": "/etc/x", "mode": "0600"}),
-                json!({"do": "symlink", "path": "/etc/z", "target": "y"}),
-            ]),
+            fix(
+                "f",
+                &[
+                    json!({"do": "set", "path": "/etc/x", "key": "k", "value": "2", "section": "s", "ends-at": "e", "ignore-case": true, "create": true}),
+                    json!({"do": "line", "path": "/etc/x", "line": "a", "matching": "b", "after": "c", "create": true}),
+                    json!({"do": "line", "path": "/etc/x", "matching": "z", "state": "absent"}),
+                    json!({"do": "write", "path": "/etc/y", "content": "y", "owner": "root", "group": 7, "mode": "0600"}),
+                    json!({"do": "remove", "path": "/etc/gone"}),
+                    json!({"do": "attributes", "path": "/etc/x", "mode": "0600"}),
+                    json!({"do": "symlink", "path": "/etc/z", "target": "y"}),
+                ],
+            ),
             fix("again", &[json!({"do": "remove", "path": "/etc/gone"})]),
             fix("never", &[json!({"do": "remove", "path": "/etc"})]),
         ],
     );
     for (kind, fact) in [
         ("plan", serde_json::to_value(&plan).unwrap()),
-        ("injection", serde_json::to_value(&injected.injection).unwrap()),
+        (
+            "injection",
+            serde_json::to_value(&injected.injection).unwrap(),
+        ),
     ] {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../schemas/{kind}-v1.json"));
+        let file =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../schemas/{kind}-v1.json"));
         let schema: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         let validator = jsonschema::draft202012::new(&schema).unwrap();
         let errors: Vec<String> = validator
@@ -387,7 +511,10 @@ fn facts_are_as_their_schemas_say() {
         assert!(errors.is_empty(), "{kind}: {errors:#?}\n{fact:#}");
         let mut more = fact.clone();
         more["fixes"][0]["surplus"] = true.into();
-        assert!(!validator.is_valid(&more), "{kind} admits what it does not know");
+        assert!(
+            !validator.is_valid(&more),
+            "{kind} admits what it does not know"
+        );
     }
     let json = serde_json::to_value(&plan).unwrap();
     assert_eq!(serde_json::from_value::<Plan>(json).unwrap(), plan);
