@@ -9,7 +9,7 @@ use dormouse_engine::{
 };
 use dormouse_policy::{Assessment, Verdict};
 use dormouse_remedy::dpkg::Configuring;
-use dormouse_remedy::{Decision as Remedy, FirstBootStep};
+use dormouse_remedy::{Decision as Remedy, FirstBootStep, FixOutcome};
 use serde::Serialize;
 
 use super::judge;
@@ -159,10 +159,14 @@ fn draw(target: &Path, patched: &Patched, verdict: Option<Verdict>) -> String {
     use std::fmt::Write;
     let mut out = String::new();
     let injection = &patched.injection;
+    let fixed = match injection.fixes.len() {
+        0 => String::new(),
+        of => format!("{} of {of} fixes made, ", injection.fixed().count()),
+    };
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,
-        "{}: {} packages injected, {} of them configured, {} paths changed and read back, {} bytes",
+        "{}: {} packages injected, {} of them configured, {fixed}{} paths changed and read back, {} bytes",
         target.display(),
         injection.injected().count(),
         injection.configured().count(),
@@ -197,6 +201,20 @@ fn draw(target: &Path, patched: &Patched, verdict: Option<Verdict>) -> String {
                 "  triggers of {} are processed at the first boot: {why}",
                 triggered.package
             );
+        }
+    }
+    for fix in &injection.fixes {
+        let id = &fix.id;
+        let _ = match &fix.outcome {
+            FixOutcome::Made => {
+                let paths: Vec<String> = fix.paths.iter().map(|one| one.path.to_string()).collect();
+                writeln!(out, "  fix {id} is made: {}", paths.join(" "))
+            }
+            FixOutcome::Unneeded => writeln!(out, "  fix {id} was made already"),
+            FixOutcome::Refused { why } => writeln!(out, "  fix {id} stays behind: {why}"),
+        };
+        for note in &fix.notes {
+            let _ = writeln!(out, "    {note}");
         }
     }
     for step in &injection.first_boot {

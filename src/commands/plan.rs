@@ -6,7 +6,7 @@ use dormouse_block::Gap;
 use dormouse_engine::{Decision, Inject, OpenMachine, Payloads, Planner, Standard, StoreFolder};
 use dormouse_policy::Assessment;
 use dormouse_remedy::dpkg::Configuring;
-use dormouse_remedy::{Materials, draft_injection};
+use dormouse_remedy::{FixOutcome, Materials, draft_injection};
 use serde::Serialize;
 
 use super::judge;
@@ -146,6 +146,20 @@ fn draw(document: &Document) -> String {
                         package.installed.as_deref().unwrap_or("(new)"),
                         package.version
                     );
+                }
+                for fix in &plan.fixes {
+                    let what = match &fix.outcome {
+                        Some(FixOutcome::Refused { why }) => format!("stays behind: {why}"),
+                        Some(FixOutcome::Unneeded) => "is made by then".to_owned(),
+                        Some(FixOutcome::Made) | None => fix.title.clone(),
+                    };
+                    let _ = writeln!(out, "  fix {}: {what}", fix.id);
+                    for edit in &fix.edits {
+                        let _ = writeln!(out, "    {edit}");
+                    }
+                    for note in &fix.notes {
+                        let _ = writeln!(out, "    {note}");
+                    }
                 }
                 for blocked in &plan.blocked {
                     let _ = writeln!(

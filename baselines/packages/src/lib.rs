@@ -24,13 +24,16 @@
 //! assert!(inventory.coverage.complete);
 //! ```
 
+mod account;
 pub mod apk;
 mod cataloger;
 pub mod deb822;
 pub mod dpkg;
+pub mod edit;
 mod evr;
 mod family;
 mod flatpak;
+mod glob;
 mod guest_file;
 mod inventory;
 mod kernel;
@@ -47,17 +50,20 @@ mod sqlite;
 mod state;
 pub mod windows;
 
+pub use account::{Account, Mode};
 pub use cataloger::{CATALOGERS, Cataloger, Catalogue, Cost, Selection};
 /// What a node is, as probes answer it: rows above know packages, and no filesystem.
 pub use dormouse_filesystem::NodeKind;
 pub use family::{Family, Reach};
+pub use glob::Glob;
 pub use inventory::{Coverage, FileRead, Inventory, take, take_of};
 pub use kernel::memory::{KernelCandidate, KernelSearch, KernelText, MemoryKernels, RunningKernel};
 pub use kernel::{DefaultKernel, build_on_disk};
 pub use os::OsRelease;
 pub use package::{Kind, Package};
 pub use probe::{
-    FoundSetting, Observation, Observed, ObservedFile, Probe, SettingProbe, observe, time_zone,
+    FoundSetting, LineProbe, Observation, Observed, ObservedFile, Probe, SettingProbe, TouchedPath,
+    TouchedState, observe, time_zone,
 };
 pub use purl::Purl;
 pub use repositories::ConfiguredRepository;

@@ -3,6 +3,8 @@
 //! Limits: 1,024 questions, configuration files of 1 MiB, 256 files for one pattern, 1,024 values for one question, 1 GiB of
 //! bytes for digests in all.
 
+mod edits;
+mod line;
 mod setting;
 
 use std::collections::BTreeSet;
@@ -11,8 +13,11 @@ use dormouse_block::{Digest, Error, ErrorKind, GuestPath, Result, digest_of};
 use dormouse_filesystem::{Follow, Guest, NodeKind};
 use serde::{Deserialize, Serialize};
 
+pub use edits::{TouchedPath, TouchedState};
+pub use line::LineProbe;
 pub use setting::{FoundSetting, SettingProbe};
 
+use crate::edit::Edit;
 use crate::guest_file::{GuestFile, Scattered};
 
 /// Questions answered of one guest.
@@ -36,6 +41,13 @@ pub enum Probe {
     },
     /// What a configuration file sets a key to.
     Setting(SettingProbe),
+    /// Which lines of a text file are so.
+    Line(LineProbe),
+    /// What edits, made in order, would change.
+    Edits {
+        /// The edits.
+        edits: Vec<Edit>,
+    },
 }
 
 /// A question with its answer: a fact.
@@ -60,6 +72,24 @@ pub enum Observed {
     Setting {
         /// The places.
         found: Vec<FoundSetting>,
+    },
+    /// How many lines are so.
+    Lines {
+        /// Their number.
+        count: usize,
+        /// The first of them, counted from 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first: Option<usize>,
+    },
+    /// What the edits would change; nothing where all is so already.
+    Edits {
+        /// By path, free of links.
+        paths: Vec<TouchedPath>,
+    },
+    /// The edits cannot be made there.
+    Refused {
+        /// Why.
+        why: String,
     },
     /// It could not be read, and is not known.
     Unread {
@@ -160,6 +190,8 @@ impl Observer<'_> {
         match probe {
             Probe::File { path, digest } => self.file(path, *digest),
             Probe::Setting(setting) => setting.read(self.guest),
+            Probe::Line(line) => line.read(self.guest),
+            Probe::Edits { edits } => edits::answer(self.guest, edits),
         }
     }
 

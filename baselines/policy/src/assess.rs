@@ -60,6 +60,7 @@ pub fn assess(question: &Question<'_>) -> Assessment {
     judge.judge_advisories();
     judge.judge_gates();
     judge.judge_checks();
+    judge.judge_fixes();
     judge.conclude()
 }
 

@@ -102,6 +102,8 @@ pub enum Rule {
     File,
     /// A setting is not as it must be.
     Setting,
+    /// A fix is relevant and not made.
+    Fix,
 }
 
 impl Rule {
@@ -119,6 +121,7 @@ impl Rule {
             Self::Gate => "gate",
             Self::File => "file",
             Self::Setting => "setting",
+            Self::Fix => "fix",
         }
     }
 }
@@ -139,11 +142,11 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// One package, file or setting that is not as the baseline wants it.
+/// One package, file, setting or fix that is not as the baseline wants it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Finding {
-    /// The package's name; the id of the check for the rules `file` and `setting`.
+    /// The package's name; the id of the check or fix for the rules `file`, `setting` and `fix`.
     pub package: String,
     /// Its architecture; empty for one that is missing.
     pub architecture: String,
@@ -184,7 +187,7 @@ pub struct Finding {
     /// Until when it may stay, where the baseline has deadlines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Due>,
-    /// What a check wanted and found, for the rules `file` and `setting`.
+    /// What a check wanted and found, for the rules `file`, `setting` and `fix`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckResult>,
 }

@@ -12,12 +12,15 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::estate::{CATEGORY, TENANT, bad_toml, line_with, read_text};
 use crate::{
-    AcceptedGap, CveGate, Deadlines, FileCheck, Glob, Phased, Pin, Preferences, Scope,
+    AcceptedGap, CveGate, Deadlines, FileCheck, Fix, Glob, Phased, Pin, Preferences, Scope,
     SettingCheck, Until, Verdict, Waiver, Waking,
 };
 
 /// Largest baseline file read, in bytes.
 const MAX_BASELINE: u64 = 4 << 20;
+
+/// Fixes of one baseline.
+const MAX_FIXES: usize = 256;
 
 /// A baseline. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -77,6 +80,9 @@ pub struct Baseline {
     /// Settings, and how they must be.
     #[serde(default, rename = "setting")]
     pub settings: Vec<SettingCheck>,
+    /// Changes of files that mend what no package does.
+    #[serde(default, rename = "fix")]
+    pub fixes: Vec<Fix>,
     /// Until when findings may stay.
     #[serde(default)]
     pub deadlines: Deadlines,
@@ -183,6 +189,52 @@ pub struct AppliesTo {
     pub labels: BTreeMap<String, Glob>,
 }
 
+impl AppliesTo {
+    /// Why it does not select a machine; `None` when it does.
+    pub(crate) fn why_not_for(
+        &self,
+        machine: &str,
+        os: Option<&OsRelease>,
+        labels: &BTreeMap<String, String>,
+    ) -> Option<String> {
+        let wanted = self;
+        let text = |part: Option<&String>| part.cloned().unwrap_or_default();
+        let id = os.map(|os| os.id.clone()).unwrap_or_default();
+        let version = text(os.and_then(|os| os.version_id.as_ref()));
+        let codename = text(os.and_then(|os| os.version_codename.as_ref()));
+        for (what, list, have) in [
+            ("operating system", &wanted.os, id),
+            ("version", &wanted.version, version),
+            ("codename", &wanted.codename, codename),
+        ] {
+            if !list.is_empty() && !list.contains(&have) {
+                let have = if have.is_empty() { "not known" } else { &have };
+                return Some(format!("its {what} is {have}, not {}", list.join(" or ")));
+            }
+        }
+        for (label, globs) in [(CATEGORY, &wanted.category), (TENANT, &wanted.tenant)] {
+            let value = labels.get(label);
+            let fits = |value: &String| globs.iter().any(|glob| glob.matches(value));
+            if !globs.is_empty() && !value.is_some_and(fits) {
+                let have = value.map_or("not known", String::as_str);
+                return Some(format!("its {label} is {have}"));
+            }
+        }
+        if !wanted.machines.is_empty() && !wanted.machines.iter().any(|glob| glob.matches(machine))
+        {
+            return Some("no pattern matches its name".into());
+        }
+        for (label, glob) in &wanted.labels {
+            match labels.get(label) {
+                Some(value) if glob.matches(value) => {}
+                Some(value) => return Some(format!("its label {label} is {value}, not {glob}")),
+                None => return Some(format!("it has no label {label}")),
+            }
+        }
+        None
+    }
+}
+
 /// What to make of installed packages that no given repository knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -224,7 +276,7 @@ fn default_fail_on() -> BTreeSet<Verdict> {
     BTreeSet::from([Verdict::NonCompliant])
 }
 
-fn package_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(crate) fn package_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = String::deserialize(deserializer)?;
     if is_package_name(&name) {
         Ok(name)
@@ -272,6 +324,21 @@ pub(crate) fn version_range<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Constraint>, D::Error> {
     let text = String::deserialize(deserializer)?;
+    range_of(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// Reads several of them, all of which a version must be within.
+pub(crate) fn version_ranges<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Constraint>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let ranges = texts.iter().map(|text| range_of(text));
+    ranges
+        .collect::<Result<_, _>>()
+        .map_err(serde::de::Error::custom)
+}
+
+fn range_of(text: &str) -> Result<Constraint, String> {
     let has_operator = text.trim_start().starts_with(['<', '=', '>']);
     let constraint = Relation::parse_all(&format!("package ({text})"))
         .ok()
@@ -284,12 +351,7 @@ pub(crate) fn version_range<'de, D: Deserializer<'de>>(
                 .constraint
                 .clone()
         });
-    match constraint {
-        Some(constraint) => Ok(Some(constraint)),
-        None => Err(serde::de::Error::custom(format!(
-            "{text:?} is no range of versions such as \"<< 1.2-3\""
-        ))),
-    }
+    constraint.ok_or_else(|| format!("{text:?} is no range of versions such as \"<< 1.2-3\""))
 }
 
 /// A commented baseline that says all that can be said, and demands the security suite of Debian machines.
@@ -356,7 +418,11 @@ impl Baseline {
         let files = self.files.iter().map(|check| &check.id);
         let settings = self.settings.iter().map(|check| &check.id);
         let gates = self.gates.iter().map(|gate| &gate.id);
-        for id in files.chain(settings).chain(gates) {
+        let fixes = self.fixes.iter().map(|fix| &fix.id);
+        for id in files.chain(settings).chain(gates).chain(fixes) {
+            if id.trim().is_empty() {
+                return Some((id.clone(), "a check or fix with an empty `id`".into()));
+            }
             if !ids.insert(id) {
                 return Some((id.clone(), format!("two checks with the id {id:?}")));
             }
@@ -364,10 +430,14 @@ impl Baseline {
         let waivers = self.waivers.iter().map(|one| (&one.id, one.why_bad()));
         let gates = self.gates.iter().map(|one| (&one.id, one.why_bad()));
         let settings = self.settings.iter().map(|one| (&one.id, one.why_bad()));
-        for (id, why) in waivers.chain(gates).chain(settings) {
+        let fixes = self.fixes.iter().map(|one| (&one.id, one.why_bad()));
+        for (id, why) in waivers.chain(gates).chain(settings).chain(fixes) {
             if let Some(why) = why {
                 return Some((id.clone(), why));
             }
+        }
+        if self.fixes.len() > MAX_FIXES {
+            return Some((String::new(), "more than 256 fixes".into()));
         }
         if let Some(why) = self.deadlines.why_bad() {
             let last = self.deadlines.rules.last().map(|rule| rule.id.clone());
@@ -386,6 +456,7 @@ impl Baseline {
         let files = self.files.iter().map(FileCheck::probe);
         files
             .chain(self.settings.iter().map(SettingCheck::probe))
+            .chain(self.fixes.iter().flat_map(Fix::probes))
             .collect()
     }
 
@@ -445,41 +516,7 @@ impl Baseline {
         os: Option<&OsRelease>,
         labels: &BTreeMap<String, String>,
     ) -> Option<String> {
-        let wanted = &self.applies_to;
-        let text = |part: Option<&String>| part.cloned().unwrap_or_default();
-        let id = os.map(|os| os.id.clone()).unwrap_or_default();
-        let version = text(os.and_then(|os| os.version_id.as_ref()));
-        let codename = text(os.and_then(|os| os.version_codename.as_ref()));
-        for (what, list, have) in [
-            ("operating system", &wanted.os, id),
-            ("version", &wanted.version, version),
-            ("codename", &wanted.codename, codename),
-        ] {
-            if !list.is_empty() && !list.contains(&have) {
-                let have = if have.is_empty() { "not known" } else { &have };
-                return Some(format!("its {what} is {have}, not {}", list.join(" or ")));
-            }
-        }
-        for (label, globs) in [(CATEGORY, &wanted.category), (TENANT, &wanted.tenant)] {
-            let value = labels.get(label);
-            let fits = |value: &String| globs.iter().any(|glob| glob.matches(value));
-            if !globs.is_empty() && !value.is_some_and(fits) {
-                let have = value.map_or("not known", String::as_str);
-                return Some(format!("its {label} is {have}"));
-            }
-        }
-        if !wanted.machines.is_empty() && !wanted.machines.iter().any(|glob| glob.matches(machine))
-        {
-            return Some("no pattern matches its name".into());
-        }
-        for (label, glob) in &wanted.labels {
-            match labels.get(label) {
-                Some(value) if glob.matches(value) => {}
-                Some(value) => return Some(format!("its label {label} is {value}, not {glob}")),
-                None => return Some(format!("it has no label {label}")),
-            }
-        }
-        None
+        self.applies_to.why_not_for(machine, os, labels)
     }
 
     /// The suites demanded of a guest, each as the baseline writes it and as it is called; no name where the guest does

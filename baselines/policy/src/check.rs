@@ -3,18 +3,22 @@
 //! A baseline never sees a guest. It says what it wants to know ([`crate::Baseline::probes`]); whoever has the guest
 //! open answers, and the answers are facts that are judged here.
 
-use std::fmt;
-
 use dormouse_advisories::Severity;
 use dormouse_block::{Digest, GuestPath};
-use dormouse_packages::{FoundSetting, NodeKind, Observed, ObservedFile, Probe, SettingProbe};
+use dormouse_packages::{
+    Account, FoundSetting, Mode, NodeKind, Observed, ObservedFile, Probe, SettingProbe,
+};
 use serde::{Deserialize, Deserializer, de::Error as _};
+
+/// Why an answer that is none to a question says nothing.
+pub(crate) const ANOTHER: &str = "another question's answer";
 
 /// A file, and how it must be. What is left out is not asked.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct FileCheck {
-    /// By what findings name it; each once.
+    /// By what findings name it; each once. A condition of a fix has none.
+    #[serde(default)]
     pub id: String,
     /// Its path; links are followed.
     #[serde(deserialize_with = "absolute")]
@@ -62,7 +66,8 @@ pub enum FileState {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SettingCheck {
-    /// By what findings name it; each once.
+    /// By what findings name it; each once. A condition of a fix has none.
+    #[serde(default)]
     pub id: String,
     /// The files, in the order in which their program reads them; `*` in the last component stands for any run of
     /// characters.
@@ -121,40 +126,6 @@ pub enum Counts {
     Every,
 }
 
-/// A user or group, by name or number.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub enum Account {
-    /// By number.
-    Number(u32),
-    /// By its name in the guest.
-    Name(String),
-}
-
-/// Permission, set-id and sticky bits, written in octal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mode(u16);
-
-impl<'de> Deserialize<'de> for Mode {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && text.len() <= 5;
-        u16::from_str_radix(&text, 8)
-            .ok()
-            .filter(|mode| digits && *mode <= 0o7777)
-            .map(Self)
-            .ok_or_else(|| {
-                D::Error::custom(format!("{text:?} is no mode in octal such as \"0640\""))
-            })
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04o}", self.0)
-    }
-}
-
 fn equals() -> String {
     "=".into()
 }
@@ -171,7 +142,7 @@ fn from_root(text: &str) -> Result<GuestPath, String> {
     GuestPath::new(text).map_err(|error| format!("{text:?}: {error}"))
 }
 
-fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<GuestPath, D::Error> {
+pub(crate) fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<GuestPath, D::Error> {
     from_root(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
@@ -228,7 +199,7 @@ impl FileCheck {
                     wrong(self.wanted(), found.join(", "))
                 }
             }
-            (Observed::Setting { .. }, _) => Answered::Unknown("another question's answer".into()),
+            _ => Answered::Unknown(ANOTHER.into()),
         }
     }
 
@@ -274,12 +245,12 @@ impl FileCheck {
         {
             found.push(format!("group {}", named(&file.group, file.gid)));
         }
-        let mode_is_wrong = self.mode.is_some_and(|Mode(mode)| mode != file.mode)
+        let mode_is_wrong = self.mode.is_some_and(|mode| mode.bits() != file.mode)
             || self
                 .mode_at_most
-                .is_some_and(|Mode(most)| file.mode & !most != 0);
+                .is_some_and(|most| file.mode & !most.bits() != 0);
         if mode_is_wrong {
-            found.push(format!("mode {}", Mode(file.mode)));
+            found.push(format!("mode {}", Mode::new(file.mode)));
         }
         if !self.digests.is_empty() {
             match file.digest {
@@ -300,24 +271,6 @@ fn kind(kind: NodeKind) -> &'static str {
         NodeKind::CharDevice | NodeKind::BlockDevice => "a device",
         NodeKind::Fifo => "a pipe",
         NodeKind::Socket => "a socket",
-    }
-}
-
-impl Account {
-    fn is(&self, id: u32, name: Option<&str>) -> bool {
-        match self {
-            Self::Number(number) => *number == id,
-            Self::Name(wanted) => name == Some(wanted) || (wanted == "root" && id == 0),
-        }
-    }
-}
-
-impl fmt::Display for Account {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(number) => number.fmt(f),
-            Self::Name(name) => f.write_str(name),
-        }
     }
 }
 
@@ -352,7 +305,7 @@ impl SettingCheck {
             Observed::Setting { found } => found,
             Observed::Absent => &[],
             Observed::Unread { why, .. } => return Answered::Unknown(why.clone()),
-            Observed::File(_) => return Answered::Unknown("another question's answer".into()),
+            _ => return Answered::Unknown(ANOTHER.into()),
         };
         let counting: Vec<&FoundSetting> = match self.counts {
             Counts::First => found.first().into_iter().collect(),

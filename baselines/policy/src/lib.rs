@@ -18,8 +18,8 @@ mod baseline;
 mod check;
 pub mod deadline;
 mod estate;
+mod fix;
 mod gate;
-mod glob;
 mod history;
 mod preferences;
 mod releases;
@@ -40,11 +40,13 @@ pub use baseline::{
     AdvisoryRule, AppliesTo, Baseline, Forbidden, RepositoryTrust, Required, SHIPPED, UnfixedCves,
     UnknownPackages, Upgrades, default_baseline,
 };
-pub use check::{Account, Counts, FileCheck, FileState, Mode, SettingCheck};
+pub use check::{Counts, FileCheck, FileState, SettingCheck};
 pub use deadline::{Deadlines, Due};
+/// Names, modes and patterns as baselines and the questions that they ask have them.
+pub use dormouse_packages::{Account, Glob, Mode};
 pub use estate::{CATEGORY, Estate, MachineEntry, TENANT, TIME_ZONE, example_estate};
+pub use fix::{Fix, LineTest, PackageTest};
 pub use gate::CveGate;
-pub use glob::Glob;
 pub use history::History;
 pub use preferences::{Offer, Phased, Pin, Preferences, Scope};
 pub use releases::Releases;

@@ -15,6 +15,7 @@ use dormouse_remedy::{Injection, Plan, Verification};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::fixes::{left_out, not_by_dpkg};
 use crate::names::{file_name, machine_path};
 use crate::patch::cannot_be_written;
 use crate::patch::{PatchOptions, patch};
@@ -77,7 +78,14 @@ impl fmt::Display for Decision {
         match self {
             Self::Nothing { why } | Self::Cannot { why } => f.write_str(why),
             Self::Postponed { why, .. } => write!(f, "postponed: {why}"),
-            Self::Inject { plan } => write!(f, "{} packages to inject", plan.packages.len()),
+            Self::Inject { plan } => {
+                write!(f, "{} packages to inject", plan.packages.len())?;
+                match plan.fixes.len() {
+                    0 => Ok(()),
+                    1 => f.write_str(", 1 fix to make"),
+                    fixes => write!(f, ", {fixes} fixes to make"),
+                }
+            }
             Self::CatchUp { plan } => {
                 write!(f, "catch-up plan of {} packages", plan.bundle().len())
             }
@@ -134,6 +142,10 @@ impl fmt::Display for Action {
                 )?;
                 if waiting > 0 {
                     write!(f, ", {waiting} left to be installed at the first boot")?;
+                }
+                let fixed = injection.fixed().count();
+                if !injection.fixes.is_empty() {
+                    write!(f, ", {fixed} of {} fixes made", injection.fixes.len())?;
                 }
                 Ok(())
             }
@@ -253,13 +265,17 @@ impl Planner<'_> {
         let woken = woken.and_then(|memory| memory.woken.clone());
         let restart = woken.as_ref().and_then(WokenKernel::restart_reason);
         let must_restart = restart.is_some();
+        let fixes = self.standard.relevant_fixes(assessments);
         if wanted.is_empty() && self.standard.only.is_empty() && restart.is_none() {
+            if !fixes.is_empty() {
+                return self.decide_fixes(machine, inspection, assessments, fixes, Vec::new());
+            }
             let broken = assessments
                 .iter()
                 .any(|assessment| assessment.verdict == Verdict::NonCompliant);
             return Ok(if broken {
                 Decision::Cannot {
-                    why: "what is wrong is nothing that an upgrade mends".to_owned(),
+                    why: "what is wrong is nothing that an upgrade or a fix mends".to_owned(),
                 }
             } else {
                 Decision::Nothing {
@@ -277,6 +293,11 @@ impl Planner<'_> {
                     why: format!("{restart}; start it anew once it is woken"),
                 });
             }
+            // Fixes ask nothing of a package database.
+            (None, _) if !fixes.is_empty() => {
+                let blocked = not_by_dpkg(&wanted);
+                return self.decide_fixes(machine, inspection, assessments, fixes, blocked);
+            }
             (None, _) => {
                 let error = Error::unsupported("its package database is not dpkg's");
                 return Err(error.located(&inspection.at));
@@ -287,7 +308,7 @@ impl Planner<'_> {
         } else {
             Only::Scopes(self.standard.only.clone())
         };
-        let fixes = self.standard.fixes(inspection);
+        let mended = self.standard.fixes(inspection);
         let question = Question {
             database: &loaded,
             repositories: &self.standard.repositories,
@@ -296,9 +317,12 @@ impl Planner<'_> {
             spared: &waived(assessments),
             preferences: &self.standard.preferences,
             phased: self.standard.baseline.upgrades.phased,
-            fixes: &fixes,
+            fixes: &mended,
         };
-        let plan = Plan::make(&question, inspection.at.clone(), self.standard.as_of)?;
+        let mut plan = Plan::make(&question, inspection.at.clone(), self.standard.as_of)?;
+        if plan.packages.is_empty() && !fixes.is_empty() && !must_restart {
+            return self.decide_fixes(machine, inspection, assessments, fixes, plan.blocked);
+        }
         if plan.is_empty() && !must_restart {
             let first = plan.blocked.first().map(|blocked| blocked.why.join("; "));
             if first.is_none() && !self.standard.only.is_empty() {
@@ -318,19 +342,22 @@ impl Planner<'_> {
             .or_else(|| cannot_be_written(&point, guest))
             .or_else(|| machine.encrypted(&point));
         match untouchable {
-            None => Ok(self
-                .standard
-                .postponed(inspection, assessments, &plan)
-                .unwrap_or_else(|| Decision::Inject {
-                    plan: Box::new(plan),
-                })),
+            None => {
+                plan.fixes = fixes;
+                Ok(self
+                    .standard
+                    .postponed(inspection, assessments, &plan)
+                    .unwrap_or_else(|| Decision::Inject {
+                        plan: Box::new(plan),
+                    }))
+            }
             Some(why) => {
                 let (when, _) = self.standard.when(inspection, assessments, &plan);
                 let unwritable =
                     cannot_be_written(&point, guest).or_else(|| machine.encrypted(&point));
                 let wake = Wake {
                     plan: &plan,
-                    untouchable: vec![why],
+                    untouchable: [why].into_iter().chain(left_out(&fixes)).collect(),
                     circumstances: circumstances(machine, &point, inspection, unwritable)?,
                     manner: manner(self.standard, assessments),
                     kernel: woken,
@@ -345,7 +372,7 @@ impl Planner<'_> {
         }
     }
 
-    fn why_not_to_be_edited(&self, inspection: &Inspection) -> Option<String> {
+    pub(crate) fn why_not_to_be_edited(&self, inspection: &Inspection) -> Option<String> {
         if let Some(why) = inspection.power.forbids_editing() {
             return Some(why);
         }

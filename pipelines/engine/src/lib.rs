@@ -35,6 +35,7 @@ mod bundle;
 mod change;
 mod discover;
 mod first_boot;
+mod fixes;
 pub mod host;
 mod index_folder;
 mod machine;

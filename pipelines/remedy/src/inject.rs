@@ -17,6 +17,7 @@ use crate::dpkg::{
     Unpacking, fixed,
 };
 use crate::first_boot::{self, Pending};
+use crate::fix::make_all;
 use crate::injection::{ExpectedPackage, InjectedPackage, Injection, PathChange, xattr_digests};
 use crate::plan::{Decision, FirstBootStep, Plan, PlannedPackage};
 
@@ -47,10 +48,10 @@ pub struct Materials<'a> {
 
 /// Carries `plan` out on a draft over the guest.
 ///
-/// Packages are unpacked in the plan's order, then configured, then triggers are processed. A package with a script
+/// Packages are unpacked in the plan's order, then configured, then triggers are processed, then fixes are made. A package with a script
 /// before unpacking that cannot be interpreted waits in the guest for the first boot, and so does what needs it; one
 /// that dpkg would refuse is left out, and so is what needs it; one whose `postinst` cannot be interpreted is unpacked
-/// and left to be configured at the first boot, and so is what depends on it.
+/// and left to be configured at the first boot, and so is what depends on it. A fix that cannot be made leaves nothing behind.
 ///
 /// # Errors
 /// `Unsupported` for a guest whose package database cannot be written, `Corrupt` where a package file is missing or is
@@ -91,6 +92,16 @@ fn attempt(
         now,
         limits: materials.limits,
     };
+    if plan.packages.is_empty() && !plan.fixes.is_empty() {
+        // Edits ask nothing of a package database, which the guest may not have.
+        let fixes = make_all(&plan.fixes, &mut draft, now)?;
+        let done = Injection {
+            fixes,
+            ..Injection::of(plan, materials.now)
+        };
+        let injection = record(plan, materials, &draft, done)?;
+        return Ok(Attempt::Done(Box::new(Injected { draft, injection })));
+    }
     let mut session = Session::open(&mut draft, options)?;
     let native = session.native().to_owned();
     let mut decided = behind.clone();
@@ -162,6 +173,7 @@ fn attempt(
     let (others, triggers) = assign(&mut packages, settled);
     let first_boot = finish_guest(plan, materials, &mut draft, &packages, outstanding)?;
     apt::note(plan, &packages, &native, &mut draft, now)?;
+    let fixes = make_all(&plan.fixes, &mut draft, now)?;
     let injection = record(
         plan,
         materials,
@@ -170,6 +182,7 @@ fn attempt(
             packages,
             others,
             triggers,
+            fixes,
             first_boot,
             ..Injection::of(plan, materials.now)
         },
@@ -489,6 +502,10 @@ impl Plan {
             planned.decision = Some(package.decision.clone());
             planned.configured.clone_from(&package.configured);
             planned.scripts.clone_from(&package.scripts);
+        }
+        for (planned, fix) in self.fixes.iter_mut().zip(&injection.fixes) {
+            planned.outcome = Some(fix.outcome.clone());
+            planned.notes.clone_from(&fix.notes);
         }
         self.triggers.clone_from(&injection.triggers);
         self.first_boot.clone_from(&injection.first_boot);

@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::dpkg::{Configured, Configuring, ScriptRun, Triggered};
+use crate::fix::{FixOutcome, InjectedFix};
 use crate::plan::{Decision, FirstBootStep, Plan};
 
-/// Every package tried and every path changed.
+/// Every package and fix tried, and every path changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Injection {
@@ -30,6 +31,9 @@ pub struct Injection {
     /// Triggers that were to be processed, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Triggered>,
+    /// The fixes of the plan, in its order, made after the packages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fixes: Vec<InjectedFix>,
     /// What is left for the first boot, in order.
     pub first_boot: Vec<FirstBootStep>,
     /// Every path that was changed, free of symbolic links.
@@ -59,6 +63,7 @@ impl Injection {
             packages: Vec::new(),
             others: Vec::new(),
             triggers: Vec::new(),
+            fixes: Vec::new(),
             first_boot: Vec::new(),
             paths: BTreeMap::new(),
             inventory: BTreeSet::new(),
@@ -103,6 +108,13 @@ impl Injection {
             .iter()
             .flat_map(|triggered| &triggered.scripts);
         packages.chain(others).chain(triggers)
+    }
+
+    /// The fixes that were made.
+    pub fn fixed(&self) -> impl Iterator<Item = &InjectedFix> {
+        self.fixes
+            .iter()
+            .filter(|fix| fix.outcome == FixOutcome::Made)
     }
 
     /// The packages that were unpacked.

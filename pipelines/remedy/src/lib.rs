@@ -13,6 +13,7 @@ mod catch_up;
 pub mod deb;
 pub mod dpkg;
 mod first_boot;
+mod fix;
 mod inject;
 mod injection;
 mod plan;
@@ -24,6 +25,7 @@ pub use catch_up::{
     Cost, DISPATCHER, DiskKernel, KernelRelation, MANIFEST, MANIFEST_SEAL, Manner, Recommended,
     Route, RouteName, Sleep, Standing, Wake, When, WokenKernel, bundle_file,
 };
+pub use fix::{FIX_FUNCTIONS, FixOutcome, InjectedFix, PlannedFix, fix_script};
 pub use inject::{Injected, Materials, WHOLE_PACKAGE, draft_injection};
 pub use injection::{ExpectedPackage, InjectedPackage, Injection, PathChange};
 pub use plan::{Blocked, Decision, FirstBootStep, Hindrance, Plan, PlannedPackage};

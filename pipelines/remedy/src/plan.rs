@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::dpkg::{Configuring, ScriptRun, Triggered};
+use crate::fix::PlannedFix;
 use crate::resolve::{Only, Question, resolve};
 
-/// The packages that one restore point is to get, in order, and those that it cannot.
+/// The packages that one restore point is to get, in order, those that it cannot, and the fixes that come after them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Plan {
@@ -25,6 +26,9 @@ pub struct Plan {
     pub only: Only,
     /// What is to be unpacked, in that order.
     pub packages: Vec<PlannedPackage>,
+    /// Edits of files beyond packages, made after them, in that order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fixes: Vec<PlannedFix>,
     /// What was asked for and cannot be had.
     pub blocked: Vec<Blocked>,
     /// The suites that the packages come from, with their digests, and who signed them.
@@ -223,13 +227,34 @@ impl Plan {
             suites: resolution.suites,
             triggers: Vec::new(),
             first_boot: Vec::new(),
+            fixes: Vec::new(),
         })
+    }
+
+    /// A plan of fixes alone, which asks nothing of a package database.
+    #[must_use]
+    pub fn of_fixes(at: Locator, as_of: Timestamp, only: Only, fixes: Vec<PlannedFix>) -> Self {
+        Self {
+            schema: Self::SCHEMA.to_owned(),
+            at,
+            as_of,
+            only,
+            packages: Vec::new(),
+            fixes,
+            blocked: Vec::new(),
+            suites: Vec::new(),
+            reboot: Vec::new(),
+            triggers: Vec::new(),
+            first_boot: Vec::new(),
+            payload_bytes: 0,
+            expected_bytes: 0,
+        }
     }
 
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.packages.is_empty()
+        self.packages.is_empty() && self.fixes.is_empty()
     }
 
     /// The digests of all package files.

@@ -69,7 +69,12 @@ impl SettingProbe {
         })
     }
 
-    fn scan(&self, path: &GuestPath, text: &str, found: &mut Vec<FoundSetting>) -> Result<()> {
+    pub(crate) fn scan(
+        &self,
+        path: &GuestPath,
+        text: &str,
+        found: &mut Vec<FoundSetting>,
+    ) -> Result<()> {
         let mut section: Option<&str> = None;
         for (number, line) in (1_u32..).zip(text.lines()) {
             let line = line.trim();
@@ -110,7 +115,7 @@ impl SettingProbe {
         Ok(())
     }
 
-    fn same(&self, a: &str, b: &str) -> bool {
+    pub(crate) fn same(&self, a: &str, b: &str) -> bool {
         if self.ignore_case {
             a.eq_ignore_ascii_case(b)
         } else {
@@ -119,7 +124,7 @@ impl SettingProbe {
     }
 
     /// The value that a line sets the key to, if it is the key that it sets.
-    fn value_in<'a>(&self, line: &'a str) -> Option<&'a str> {
+    pub(crate) fn value_in<'a>(&self, line: &'a str) -> Option<&'a str> {
         let separator = self.separator.trim();
         let (key, value) = if separator.is_empty() {
             line.split_once(char::is_whitespace).unwrap_or((line, ""))
@@ -130,7 +135,7 @@ impl SettingProbe {
     }
 
     /// A value without its quotes, or without the comment after it.
-    fn plain(&self, value: &str) -> String {
+    pub(crate) fn plain(&self, value: &str) -> String {
         for quote in ['"', '\''] {
             if let Some((inner, _)) = value
                 .strip_prefix(quote)

@@ -156,10 +156,12 @@ fn settle(assessment: &mut Assessment, not_for: Option<&str>) -> Verdict {
             Rule::Advisory => "affected by an advisory",
             Rule::Gate => "open to a CVE that a gate forbids",
             Rule::File | Rule::Setting => "not as it must be",
+            Rule::Fix => "not made",
         };
         let what = match rule {
             Rule::File => count(n, "file is", "files are"),
             Rule::Setting => count(n, "setting is", "settings are"),
+            Rule::Fix => count(n, "fix is", "fixes are"),
             _ => count(n, "package is", "packages are"),
         };
         weigh(Verdict::NonCompliant, format!("{what} {clause}"));

@@ -1,4 +1,4 @@
-//! Gates over open CVEs, and checks of files and settings.
+//! Gates over open CVEs, checks of files and settings, and fixes.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,11 @@ use dormouse_packages::{Observed, Package, Probe};
 use super::Judge;
 use crate::assessment::{CheckResult, MendedCve};
 use crate::check::Answered;
+use crate::fix::Relevance;
 use crate::{Finding, Rule};
+
+/// Why a question has no answer.
+const UNASKED: &str = "it was not asked while the guest was open";
 
 impl Judge<'_> {
     /// Gates: a finding for each package with open CVEs that one forbids.
@@ -79,7 +83,7 @@ impl Judge<'_> {
             .collect();
         let unasked = Observed::Unread {
             kind: ErrorKind::Unsupported,
-            why: "it was not asked while the guest was open".into(),
+            why: UNASKED.into(),
         };
         for check in &baseline.files {
             let answer = answers.get(&check.probe()).copied().unwrap_or(&unasked);
@@ -106,6 +110,66 @@ impl Judge<'_> {
                 place,
                 said,
             );
+        }
+    }
+
+    /// Fixes: a finding for each that is for the machine, whose conditions hold, and whose edits would change something.
+    pub(super) fn judge_fixes(&mut self) {
+        let question = self.question;
+        let answers: BTreeMap<&Probe, &Observed> = question
+            .observations
+            .iter()
+            .map(|observation| (&observation.probe, &observation.answer))
+            .collect();
+        let unasked = Observed::Unread {
+            kind: ErrorKind::Unsupported,
+            why: UNASKED.into(),
+        };
+        let answer = |probe: &Probe| answers.get(probe).copied().unwrap_or(&unasked);
+        for fix in &question.baseline.fixes {
+            let os = question.inventory.os.as_ref();
+            let not_for = fix
+                .applies_to
+                .why_not_for(&self.machine, os, question.labels);
+            if not_for.is_some() {
+                continue;
+            }
+            let found = match fix.judge(question.inventory, &answer) {
+                Relevance::Not | Relevance::Made => {
+                    self.checks_right = self.checks_right.saturating_add(1);
+                    continue;
+                }
+                Relevance::Unknown(why) => {
+                    self.unjudged.insert(format!("{}: {why}", fix.id));
+                    continue;
+                }
+                Relevance::Relevant { found } => found,
+            };
+            let known = question.advisories;
+            let cves = fix.cves().map(|id| {
+                let about = known.known(id);
+                MendedCve {
+                    id: id.to_owned(),
+                    severity: fix.severity,
+                    exploited: about.exploited,
+                    exploited_since: about.since,
+                    exploited_due: about.due,
+                    automatable: about.automatable,
+                    total_impact: about.total_impact,
+                    epss: about.epss.map(str::to_owned),
+                    ..MendedCve::default()
+                }
+            });
+            self.findings.push(Finding {
+                severity: fix.severity,
+                cves: cves.collect(),
+                check: Some(CheckResult {
+                    place: fix.place(),
+                    expected: fix.wanted(),
+                    found,
+                }),
+                ..Finding::of(&fix.id, Rule::Fix, fix.title.clone())
+            });
         }
     }
 

@@ -34,7 +34,18 @@ pub(crate) fn in_force(text: &str) -> String {
 fn the_default_reads_with_every_comment_in_force() {
     let baseline = Baseline::parse(&in_force(default_baseline())).unwrap();
     assert_eq!((baseline.gates.len(), baseline.files.len()), (1, 1));
-    assert_eq!((baseline.settings.len(), baseline.probes().len()), (1, 2));
+    assert_eq!((baseline.settings.len(), baseline.probes().len()), (1, 6));
+    let fix = &baseline.fixes[0];
+    let conditions = (
+        fix.packages.len(),
+        fix.files.len(),
+        fix.settings.len(),
+        fix.lines.len(),
+    );
+    assert_eq!(
+        (baseline.fixes.len(), conditions, fix.edits.len()),
+        (1, (1, 1, 1, 1), 6)
+    );
     let rules = &baseline.deadlines.rules;
     assert_eq!(rules.len(), 2 + 16, "its own before those of the shipped");
     assert_eq!(rules[0].id, "severe-and-exposed");

@@ -20,6 +20,7 @@ mod archive;
 mod baselines;
 mod checks;
 mod deadlines;
+mod fixes;
 mod pins;
 mod schemas;
 mod stages;

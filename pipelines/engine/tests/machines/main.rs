@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod fixes;
 mod memory;
 mod stages;
 mod world;

@@ -58,6 +58,7 @@ pub(crate) fn plan(packages: Vec<PlannedPackage>) -> Plan {
         payload_bytes: 1,
         expected_bytes: 1,
         packages,
+        fixes: Vec::new(),
         blocked: Vec::new(),
         suites: Vec::new(),
         reboot: Vec::new(),
