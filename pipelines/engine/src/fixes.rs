@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use dormouse_block::Result;
+use dormouse_packages::dpkg::Database;
 use dormouse_packages::{Observed, Probe};
 use dormouse_policy::{Assessment, Fix, Rule, Scope};
 use dormouse_remedy::{Blocked, Hindrance, Only, Plan, PlannedFix};
 
-use crate::change::{Decision, Planner};
-use crate::patch::cannot_be_written;
-use crate::{Inspection, OpenMachine, Standard};
+use crate::change::Decision;
+use crate::{Inspection, OpenMachine, Planner, Standard};
 
 impl Standard {
     /// The fixes that findings ask for and no waiver covers, in the baseline's order. Where single upgrades are asked for,
@@ -63,16 +63,6 @@ impl Planner<'_> {
         }
         let point = machine.open_point(&inspection.point.id)?;
         let guest = point.only_guest()?;
-        let untouchable = self
-            .why_not_to_be_edited(inspection)
-            .or_else(|| cannot_be_written(&point, guest))
-            .or_else(|| machine.encrypted(&point));
-        if let Some(why) = untouchable {
-            let left = left_out(&fixes).unwrap_or_default();
-            return Ok(Decision::Cannot {
-                why: format!("{why}; {left}"),
-            });
-        }
         let only = if self.standard.only.is_empty() {
             Only::Packages(BTreeSet::new())
         } else {
@@ -80,12 +70,15 @@ impl Planner<'_> {
         };
         let mut plan = Plan::of_fixes(inspection.at.clone(), self.standard.as_of, only, fixes);
         plan.blocked = blocked;
-        Ok(self
-            .standard
-            .postponed(inspection, assessments, &plan)
-            .unwrap_or_else(|| Decision::Inject {
-                plan: Box::new(plan),
-            }))
+        let database = Database::read(guest)?;
+        self.settle(
+            machine,
+            inspection,
+            assessments,
+            &point,
+            plan,
+            database.as_ref(),
+        )
     }
 }
 

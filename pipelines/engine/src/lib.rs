@@ -45,6 +45,7 @@ mod output_format;
 mod patch;
 mod payloads;
 mod pipeline;
+mod planner;
 mod report;
 mod run;
 mod schedule;
@@ -57,7 +58,7 @@ mod work;
 
 pub use attest::Attestation;
 pub use bundle::{BundleForm, BundleOptions, WrittenBundle, plan_name, write_bundle};
-pub use change::{Action, Changer, Decision, Done, OutputFile, Planner, Verified, judge_image};
+pub use change::{Action, Changer, Decision, Done, OutputFile, Verified, judge_image};
 pub use discover::{Found, Library, discover};
 pub use first_boot::{FirstBoot, FirstBootOutcome, FirstBootPlace};
 pub use machine::{
@@ -70,6 +71,7 @@ pub use output_format::OutputFormat;
 pub use patch::{PatchOptions, Patched, patch, patch_once};
 pub use payloads::{PayloadSet, Payloads};
 pub use pipeline::{BundleChoice, Inject, Limits, Pipeline, SHIPPED_PIPELINES};
+pub use planner::Planner;
 pub use report::{MachineResult, PointResult};
 pub use run::{RunOptions, RunOutcome, run};
 pub use standard::{Standard, StandardOptions};

@@ -303,6 +303,10 @@ EOF
   network_away
 fi
 
+# Fixes say how files are to be: one that is made changes nothing.
+make_fixes
+[ "$fixes_failed" = no ] || die "a fix cannot be made; run this again once its reason is gone"
+
 # --- 4. what must hold now ------------------------------------------------------------------------------------------------
 outstanding=$(audit) || die "dpkg --audit failed"
 [ -z "$outstanding" ] || die "dpkg has more to say: $outstanding"

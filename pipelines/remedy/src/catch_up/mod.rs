@@ -31,6 +31,7 @@ pub use kernel::{DiskKernel, KernelRelation, WokenKernel};
 pub use route::{Circumstances, Route, RouteName, Sleep, Standing};
 
 use crate::dpkg::fixed;
+use crate::fix::PlannedFix;
 use crate::plan::{Blocked, Plan, PlannedPackage};
 use script::check_word;
 
@@ -128,6 +129,11 @@ pub enum CatchUpStep {
         /// Its bytes.
         size: u64,
     },
+    /// Make a fix beyond packages, once they are there.
+    Fix {
+        /// Which.
+        fix: PlannedFix,
+    },
     /// Start services anew that have old files loaded.
     RestartServices {
         /// The units.
@@ -152,6 +158,11 @@ pub enum Check {
         package: String,
         /// The version.
         version: String,
+    },
+    /// The fix would change nothing any more.
+    Fixed {
+        /// Its id.
+        fix: String,
     },
     /// dpkg has nothing outstanding.
     NothingOutstanding,
@@ -225,6 +236,12 @@ impl CatchUp {
             let (step, check) = install(package, file)?;
             steps.push(step);
             checks.push(check);
+        }
+        for fix in &plan.fixes {
+            steps.push(CatchUpStep::Fix { fix: fix.clone() });
+            checks.push(Check::Fixed {
+                fix: fix.id.clone(),
+            });
         }
         checks.push(Check::NothingOutstanding);
         let mut because = plan.reboot.clone();

@@ -51,6 +51,11 @@ impl CatchUp {
                 "{versions} packages are installed and configured in these versions or later ones"
             ));
         }
+        for check in &self.checks {
+            if let Check::Fixed { fix } = check {
+                page.item(&format!("the fix {fix} is made"));
+            }
+        }
         if self.checks.contains(&Check::NothingOutstanding) {
             page.item("dpkg has nothing outstanding");
         }
@@ -112,6 +117,7 @@ impl CatchUp {
                 }
                 CatchUpStep::PreserveMemory { note } => note.clone(),
                 CatchUpStep::IsolateNetwork => "keep its network away".to_owned(),
+                CatchUpStep::Fix { fix } => format!("make the fix {}: {}", fix.id, fix.title),
                 CatchUpStep::RestartServices { units } => format!(
                     "restart {}",
                     units

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use dormouse_block::{Digest, Error, Result};
 
 use super::{CatchUp, CatchUpStep};
+use crate::fix::{FIX_FUNCTIONS, fix_script};
 
 /// The script's fixed part.
 const SCRIPT: &str = include_str!("catch-up.sh");
@@ -25,6 +26,7 @@ impl CatchUp {
         let mut upgrades = String::new();
         let mut services = String::new();
         let mut reasons = String::new();
+        let mut fixes = String::new();
         let mut isolate = false;
         for step in &self.steps {
             match step {
@@ -47,6 +49,10 @@ impl CatchUp {
                     if let Some(from) = from {
                         line(&mut upgrades, &format!("{package} {from} {to}"))?;
                     }
+                }
+                CatchUpStep::Fix { fix } => {
+                    let fragment = fix_script(fix)?;
+                    line(&mut fixes, &format!("{{\n{fragment}}} || fixes_failed=yes"))?;
                 }
                 CatchUpStep::RestartServices { units } => {
                     for unit in units {
@@ -86,6 +92,15 @@ impl CatchUp {
                 &mut out,
                 &format!("{name}() {{\n  cat <<'END-OF-LIST'\n{text}END-OF-LIST\n}}"),
             )?;
+        }
+        out.push_str("make_fixes() {\n  fixes_failed=no\n");
+        if fixes.is_empty() {
+            out.push_str("}\n");
+        } else {
+            out.push_str("fix_root=$root\n");
+            out.push_str(&fixes);
+            out.push_str("}\n");
+            out.push_str(FIX_FUNCTIONS);
         }
         out.push_str(SCRIPT);
         Ok(out)
