@@ -93,6 +93,7 @@ impl CatchUp {
                 &format!("{name}() {{\n  cat <<'END-OF-LIST'\n{text}END-OF-LIST\n}}"),
             )?;
         }
+        out.push_str("# shellcheck disable=SC2016 # the texts of fixes are as they are\n");
         out.push_str("make_fixes() {\n  fixes_failed=no\n");
         if fixes.is_empty() {
             out.push_str("}\n");

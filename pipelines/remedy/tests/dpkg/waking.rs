@@ -333,6 +333,76 @@ fn two_files_of_one_name_stand_apart_and_are_both_found() {
 }
 
 #[test]
+fn fixes_are_made_after_the_packages_and_once() {
+    let scene = Scene::new();
+    let guest = Guest::of(HostTree::read(&scene.bench.root()));
+    let database = Database::read(&guest).unwrap().unwrap();
+    let mut made = plan(vec![scene.update.clone()]);
+    let fix = |key: &str| -> dormouse_remedy::PlannedFix {
+        serde_json::from_value(serde_json::json!({
+            "id": "no-forwarding",
+            "title": "no packets are forwarded",
+            "edits": [
+                {"do": "set", "path": "/etc/sysctl.d/local.conf", "key": key, "value": "it's 0", "create": true},
+                {"do": "write", "path": "/etc/motd", "content": "END-OF-LIST\n$(id)"},
+            ],
+        }))
+        .unwrap()
+    };
+    made.fixes = vec![fix("net.ipv4.ip_forward")];
+    let plan = CatchUp::make(&Wake {
+        plan: &made,
+        untouchable: vec!["the point holds saved memory".into()],
+        circumstances: suspended(),
+        manner: usual(),
+        kernel: None,
+        guest: &guest,
+        database: &database,
+        when: When::default(),
+    })
+    .unwrap();
+    valid("catch-up-v2", &serde_json::to_value(&plan).unwrap());
+    assert!(plan.page().contains("make the fix no-forwarding"));
+    let order: Vec<bool> = plan
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            CatchUpStep::Install { .. } => Some(false),
+            CatchUpStep::Fix { .. } => Some(true),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order, [false, true]);
+    let folder = tempfile::tempdir().unwrap();
+    let plans = BTreeMap::from([("web-01/active".to_owned(), plan)]);
+    lay_out(&scene, &plans, folder.path());
+    shellcheck(&folder.path().join("plans/web-01/active.sh"));
+    let root = scene.bench.copy("woken");
+    std::fs::create_dir_all(root.join("etc/sysctl.d")).unwrap();
+    for round in ["first", "second"] {
+        let output = dispatch(folder.path(), &root, &[]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{round}: {said}");
+        let text = std::fs::read_to_string(root.join("etc/sysctl.d/local.conf")).unwrap();
+        assert_eq!(text.matches("net.ipv4.ip_forward").count(), 1, "{text}");
+        assert!(text.contains("it's 0"), "{text}");
+        let motd = std::fs::read_to_string(root.join("etc/motd")).unwrap();
+        assert_eq!(motd, "END-OF-LIST\n$(id)");
+    }
+    // What cannot be made ends the run, and it is not said to be done.
+    std::fs::remove_file(root.join("etc/motd")).unwrap();
+    std::fs::create_dir(root.join("etc/motd")).unwrap();
+    std::fs::remove_file(root.join("var/lib/dormouse/catch-up/result.json")).unwrap();
+    let output = dispatch(folder.path(), &root, &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && said.contains("no-forwarding is not made"),
+        "{said}"
+    );
+    assert!(!root.join("var/lib/dormouse/catch-up/result.json").exists());
+}
+
+#[test]
 fn names_that_a_bundle_cannot_carry_are_refused() {
     let scene = Scene::new();
     let plan = scene.make(suspended(), usual(), When::default(), false);
