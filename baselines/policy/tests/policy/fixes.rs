@@ -35,7 +35,7 @@ fn judge_on(text: &str, packages: &[&str]) -> Assessment {
 #[test]
 fn a_bad_key_is_named_with_its_line() {
     for (body, line, word) in [
-        ("machine = ['*']\n[[fix.edit]]\n", 6, "`machine`"),
+        ("machine = ['*']\n", 6, "`machine`"),
         (
             "[[fix.edit]]\ndo = 'set'\npath = '/a'\nkye = 'k'\n",
             9,

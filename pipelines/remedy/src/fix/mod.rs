@@ -150,16 +150,26 @@ pub(crate) fn make_all(
 
 /// Refuses `new` where a fix does not hold after it.
 fn hold(one: &PlannedFix, new: &PlannedFix, draft: &Draft) -> Result<()> {
-    let left = with_ground(draft, |ground| rehearse(ground, &one.edits))?;
-    let Some(change) = left.first() else {
-        return Ok(());
+    let path = match with_ground(draft, |ground| rehearse(ground, &one.edits)) {
+        Ok(changes) => match changes.into_iter().next() {
+            None => return Ok(()),
+            Some(change) => change.path,
+        },
+        Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::Cancelled) => {
+            return Err(error);
+        }
+        // It was made, and cannot even be made any more.
+        Err(error) => match error.locator().path.clone() {
+            Some(path) => path,
+            None => return Err(error),
+        },
     };
     let why = if one.id == new.id {
         "what is set there is not kept by its filesystem".to_owned()
     } else {
         format!("it undoes the fix {}", one.id)
     };
-    Err(Error::denied(why).located(&Locator::default().path(change.path.clone())))
+    Err(Error::denied(why).located(&Locator::default().path(path)))
 }
 
 fn with_ground<T>(draft: &Draft, ask: impl FnOnce(&Ground<'_>) -> Result<T>) -> Result<T> {
