@@ -430,6 +430,9 @@ pub(crate) struct Patch {
     /// Write a whole image that needs no backing file, in the place of an overlay
     #[arg(long, conflicts_with = "output_format")]
     pub(crate) standalone: bool,
+    /// Put the verified package files into the image and leave all of them to its first boot, where its own dpkg installs them
+    #[arg(long)]
+    pub(crate) at_first_boot: bool,
     /// What to write: overlay (the default), qcow2, qcow2-zstd, raw, vmdk, vhd, vhd-fixed, vhdx, or the base's own
     /// format (base); all but an overlay are whole images
     #[arg(long, value_name = "FORMAT")]

@@ -105,6 +105,13 @@ for name in web-base web-01 web-02 db-01 build-01; do
   grep -qx 'result=clean' "$work/$name.check" || { tail -8 "$work/$name.check"; tail -3 "$work/said"; } >&2
 done
 
+check "patch --at-first-boot puts all packages in and says that they wait" ends 1 "$dormouse" patch "$library/db-01.raw" \
+  "${judged[@]}" --at-first-boot --format json -o "$work/waiting.qcow2"
+check "none is unpacked" [ "$(jq '[.injection.packages[].decision.is] | unique == ["defer"]' "$work/out")" = true ]
+"$here/guests/check-patched.sh" "$work/waiting.qcow2" "$mirror" >"$work/waiting.check" 2>"$work/said" || true
+check "its first boot installs them, round by round, and apt has nothing left to do" grep -qx 'result=clean' "$work/waiting.check"
+grep -qx 'result=clean' "$work/waiting.check" || { tail -8 "$work/waiting.check"; tail -3 "$work/said"; } >&2
+
 # --- inventories against dpkg ----------------------------------------------------------------------------------
 for status in "$demo"/library.facts/status/*.status; do
   name=$(basename "$status" .status) machine=${name%%@*} point=active

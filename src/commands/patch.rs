@@ -71,7 +71,10 @@ pub(crate) fn run(arguments: &Patch, settings: &Settings) -> anyhow::Result<Exit
     }
     let (decision, assessments) = decide_for_patch(&machine, &id, &standard)?;
     let plan = match decision {
-        Decision::Inject { plan } => plan,
+        Decision::Inject { mut plan } => {
+            plan.at_first_boot = arguments.at_first_boot;
+            plan
+        }
         other => {
             say(&format!(
                 "{}@{id}: {other}; no image was written",

@@ -12,7 +12,8 @@
 #   audit                                   a line of `dpkg --audit`
 #   verify                                  a line of `dpkg --verify`
 #   dpkg_dist, dpkg_new                     a file that dpkg left, or leaves, beside a conffile
-#   configure, configure_seconds            what `dpkg --configure -a` ended with in a chroot of the copy
+#   configure, configure_seconds            what `dpkg --configure -a` ended with in a chroot of the copy, or the first boot's own
+#                                           script where packages wait for it
 #   outstanding                             a package that is not in its desired state after that
 #   audit_after, verify_after               the same as above, after that
 #   apt_upgraded, apt_new, apt_removed      what `apt-get -s dist-upgrade` against MIRROR would still do

@@ -147,10 +147,16 @@ impl Bench {
             .filter_map(|(_, editor)| editor.as_ref())
             .map(|editor| lock(editor).free_bytes())
             .fold(0, u64::saturating_add);
-        if plan.expected_bytes > free {
+        // What waits for the first boot is there twice then.
+        let waiting = if plan.at_first_boot {
+            plan.payload_bytes
+        } else {
+            0
+        };
+        let needed = plan.expected_bytes.saturating_add(waiting);
+        if needed > free {
             return Err(Error::limit(format!(
-                "the packages unpack to {} bytes and its filesystems have {free} left; enlarge the disk first",
-                plan.expected_bytes
+                "the packages take {needed} bytes and its filesystems have {free} left; enlarge the disk first"
             )));
         }
         Ok(())
@@ -471,7 +477,15 @@ pub fn patch_once(
     let point = machine.open_point(point)?;
     let bench = Bench::open(machine, &point, options)?;
     bench.check_room(plan)?;
-    let staged = Arc::new(stage_all(&bench, plan, repositories, jobs)?);
+    let staged = Arc::new(if plan.at_first_boot {
+        StagedSet {
+            unpacked: BTreeMap::new(),
+            files: BTreeMap::new(),
+            packages: verified(plan, repositories)?,
+        }
+    } else {
+        stage_all(&bench, plan, repositories, jobs)?
+    });
     // Scripts are interpreted one after the other; meanwhile another thread reads what the result is held against.
     let guest = bench.guest.clone();
     let mut before = Ok(Before::default());

@@ -58,7 +58,7 @@ pub struct Materials<'a> {
 /// not what the plan says, and what reading the guest returns.
 pub fn draft_injection(plan: &Plan, materials: &Materials<'_>) -> Result<Injected> {
     plan.check()?;
-    let mut behind: BTreeMap<String, Decision> = BTreeMap::new();
+    let mut behind = asked_to_wait(plan, materials)?;
     loop {
         match attempt(plan, materials, &behind)? {
             Attempt::Done(injected) => return Ok(*injected),
@@ -70,6 +70,22 @@ pub fn draft_injection(plan: &Plan, materials: &Materials<'_>) -> Result<Injecte
             }
         }
     }
+}
+
+/// The packages that were asked to wait for the first boot.
+fn asked_to_wait(plan: &Plan, materials: &Materials<'_>) -> Result<BTreeMap<String, Decision>> {
+    if !plan.at_first_boot {
+        return Ok(BTreeMap::new());
+    }
+    let native = Database::read(&materials.guest)?
+        .and_then(|database| database.native_architecture().map(str::to_owned))
+        .unwrap_or_default();
+    let waits = Decision::Defer {
+        why: "it was asked to wait for the first boot".to_owned(),
+        script: None,
+    };
+    let keys = plan.packages.iter().map(|package| package.key(&native));
+    Ok(keys.map(|key| (key, waits.clone())).collect())
 }
 
 enum Attempt {
@@ -305,7 +321,11 @@ fn finish_guest(
             },
         });
     }
-    let restart = restart_reasons(materials, packages);
+    let restart = if plan.at_first_boot {
+        plan.reboot.clone()
+    } else {
+        restart_reasons(materials, packages)
+    };
     if !outstanding.is_empty() {
         steps.push(FirstBootStep::Configure {
             packages: outstanding,
@@ -367,6 +387,7 @@ fn record(
 ) -> Result<Injection> {
     let mut digests: HashMap<(Digest, u64), Digest> = HashMap::new();
     for package in &plan.packages {
+        digests.insert((package.payload, WHOLE_PACKAGE), package.payload);
         let Some(deb) = materials.unpacked.get(&package.payload) else {
             continue;
         };
@@ -375,7 +396,6 @@ fn record(
                 digests.insert((deb.payload, *offset), *sha256);
             }
         }
-        digests.insert((deb.payload, WHOLE_PACKAGE), deb.payload);
     }
     let mut bytes = 0_u64;
     let mut paths = BTreeMap::new();

@@ -29,6 +29,9 @@ pub struct Plan {
     /// Edits of files beyond packages, made after them, in that order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fixes: Vec<PlannedFix>,
+    /// Whether all packages wait in the guest for its first boot, where its own dpkg installs them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_first_boot: bool,
     /// What was asked for and cannot be had.
     pub blocked: Vec<Blocked>,
     /// The suites that the packages come from, with their digests, and who signed them.
@@ -228,6 +231,7 @@ impl Plan {
             triggers: Vec::new(),
             first_boot: Vec::new(),
             fixes: Vec::new(),
+            at_first_boot: false,
         })
     }
 
@@ -241,6 +245,7 @@ impl Plan {
             only,
             packages: Vec::new(),
             fixes,
+            at_first_boot: false,
             blocked: Vec::new(),
             suites: Vec::new(),
             reboot: Vec::new(),

@@ -57,7 +57,10 @@ leftovers new | report_lines dpkg_new
 mount -t tmpfs tmpfs "$root/run"
 prepare_chroot "$root"
 started=$(date +%s)
-if in_chroot "$root" dpkg --force-confdef --force-confold --configure --pending </dev/null >"$scratch/configure" 2>&1; then
+# What waits for the first boot is installed by the first boot's own script.
+finish=(dpkg --force-confdef --force-confold --configure --pending)
+[ ! -s "$root/var/lib/dormouse/waiting" ] || finish=(sh /var/lib/dormouse/first-boot)
+if in_chroot "$root" "${finish[@]}" </dev/null >"$scratch/configure" 2>&1; then
   report configure "done"
 else
   fault configure failed

@@ -41,24 +41,32 @@ is_installed() {
   [ "$(dpkg-query --show --showformat='${Version} ${db:Status-Status}' "$1" 2>/dev/null)" = "$2 installed" ]
 }
 
-# Each line of the list: digest, file, package:architecture, version.
+# Each line of the list: digest, file, package:architecture, version. What pre-depends on another of them waits for the next
+# round; whatever else uses dpkg at boot is done within seconds.
 install_waiting() {
   [ -s "$state/waiting" ] || return 0
-  say "installing packages that wait"
-  set --
-  while read -r digest file package version; do
-    if is_installed "$package" "$version"; then
-      say "$package $version is installed already"
-      continue
+  before=0 tries=0
+  while :; do
+    set --
+    while read -r digest file package version; do
+      is_installed "$package" "$version" && continue
+      if ! printf '%s  %s\n' "$digest" "$state/pending/$file" | sha256sum --check --status --strict; then
+        say "$file is not what was put here; nothing is installed"
+        return 1
+      fi
+      set -- "$@" "$state/pending/$file"
+    done <"$state/waiting"
+    [ "$#" -gt 0 ] || return 0
+    if [ "$#" -eq "$before" ]; then
+      tries=$((tries + 1))
+      [ "$tries" -lt 3 ] || return 1
+      say "trying again in 5 seconds"
+      sleep 5
     fi
-    if ! printf '%s  %s\n' "$digest" "$state/pending/$file" | sha256sum --check --status --strict; then
-      say "$file is not what was put here; nothing is installed"
-      return 1
-    fi
-    set -- "$@" "$state/pending/$file"
-  done <"$state/waiting"
-  [ "$#" -gt 0 ] || return 0
-  patiently dpkg --force-confold --force-confdef --install "$@"
+    before=$#
+    say "installing $# packages that wait"
+    dpkg --force-confold --force-confdef --auto-deconfigure --install "$@" || say "dpkg did not install all of them"
+  done
 }
 
 nothing_is_outstanding() {

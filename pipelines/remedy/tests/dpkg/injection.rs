@@ -59,6 +59,7 @@ pub(crate) fn plan(packages: Vec<PlannedPackage>) -> Plan {
         expected_bytes: 1,
         packages,
         fixes: Vec::new(),
+        at_first_boot: false,
         blocked: Vec::new(),
         suites: Vec::new(),
         reboot: Vec::new(),
@@ -274,6 +275,52 @@ fn what_cannot_go_in_waits_and_takes_along_what_needs_it() {
     ));
     let again = inject(&bench, &plan, &files);
     assert_eq!(again.injection, injected.injection);
+}
+
+#[test]
+fn what_is_asked_to_wait_changes_no_package_and_is_all_there_at_the_first_boot() {
+    let bench = Bench::new();
+    let (mut plan, files) = scene(&bench);
+    plan.at_first_boot = true;
+    plan.reboot = vec!["good 2 is the kernel".into()];
+    // Nothing is unpacked for it.
+    let bare = Files {
+        unpacked: BTreeMap::new(),
+        payloads: files.payloads.clone(),
+    };
+    let injected = inject(&bench, &plan, &bare);
+    let injection = &injected.injection;
+    assert!(injection.packages.iter().all(|package| {
+        matches!(&package.decision, Decision::Defer { why, script: None } if why.contains("asked to wait"))
+    }));
+    let installs = injection.first_boot.iter().filter_map(|step| match step {
+        FirstBootStep::Install { package, .. } => Some(package.as_str()),
+        _ => None,
+    });
+    assert_eq!(
+        installs.collect::<Vec<_>>(),
+        ["good", "fresh", "needy", "hard", "bad"]
+    );
+    assert!(matches!(
+        injection.first_boot.last(),
+        Some(FirstBootStep::Restart { why }) if why == &plan.reboot
+    ));
+    let after = bench.copy("after");
+    realise(&injected.draft, &after);
+    let text = |path: &str| std::fs::read_to_string(after.join(path)).unwrap();
+    assert_eq!(text("usr/bin/good"), "1");
+    assert_eq!(
+        text("var/lib/dpkg/status"),
+        std::fs::read_to_string(bench.root().join("var/lib/dpkg/status")).unwrap()
+    );
+    let waiting = text("var/lib/dormouse/waiting");
+    for line in waiting.lines() {
+        let mut words = line.split(' ');
+        let (digest, file) = (words.next().unwrap(), words.next().unwrap());
+        let bytes = std::fs::read(after.join("var/lib/dormouse/pending").join(file)).unwrap();
+        assert_eq!(Digest::of(bytes).hex(), digest);
+    }
+    assert_eq!(waiting.lines().count(), 5);
 }
 
 #[test]
