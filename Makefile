@@ -44,7 +44,7 @@ scenario: ## the whole program on real machines, against qemu, e2fsck, dpkg, apt
 
 bench: ## ratios against root's own way, in one run; writes tests/bench/RESULTS.md
 	@tests/guests/prerequisites.sh demo test bench
-	$(CARGO) build --release --locked --workspace --bins --example decode
+	$(CARGO) build --release --locked --workspace --bins --example decode --example judge
 	@tests/bench/all.sh target/guests
 
 fidelity: ## servers of three releases against dpkg itself, tree by tree; writes tests/fidelity/RESULTS.md; needs root

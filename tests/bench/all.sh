@@ -15,6 +15,7 @@ trap 'rm -rf "$scratch"' EXIT
 "$here/patch.sh" "$1" "$scratch" >"$scratch/patch"
 "$here/virt.sh" "$1" >"$scratch/virt"
 "$here/memory.sh" >"$scratch/memory"
+"${DORMOUSE_JUDGE:-$here/../../target/release/examples/judge}" 100000 1024 >"$scratch/judge"
 "$here/many.sh" "$1" "${DORMOUSE_BENCH_MACHINES:-100}" >"$scratch/many"
 value() { sed -n "s/^$2=//p" "$scratch/$1" | tail -1; }
 {
@@ -97,6 +98,20 @@ END
       printf "| MiB read for the power state, program included | | %.2f | | 4 |\n", value["power_bytes"] / 1048576
       printf "| seconds, grep -c | %.3f | %.3f | %.2f | 1 |\n", value["grep_seconds"], value["dormouse_seconds"], value["ratio"]
     }' "$scratch/memory"
+  cat <<END
+
+## Judge by advisories
+
+$(value judge advisories) advisories of $(value judge feed_mib) MiB in all (\`baselines/advisories/examples/judge.rs\`): compiled once, then $(value judge packages) packages
+judged against $(value judge statements) statements.
+
+| | dormouse | wanted at most |
+|---|---|---|
+| milliseconds, judging | $(value judge judge_ms) | 5 |
+| MiB of memory, compiling | $(( $(value judge compile_peak_kib) / 1024 )) | 256 |
+| seconds, compiling | $(value judge compile_seconds) | |
+| seconds, opening what was compiled, the feed's digest included | $(value judge open_seconds) | |
+END
 } >"$scratch/RESULTS.md"
 cp "$scratch/RESULTS.md" "$here/RESULTS.md"
 cat "$here/RESULTS.md"
