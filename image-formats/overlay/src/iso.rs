@@ -489,7 +489,7 @@ fn record(
     out.extend([1, 0, 0, 1]);
     out.push(u8::try_from(identifier.len()).map_err(|_| too_large())?);
     out.extend(identifier);
-    if identifier.len() % 2 == 0 {
+    if identifier.len().is_multiple_of(2) {
         out.push(0);
     }
     out.extend(system);

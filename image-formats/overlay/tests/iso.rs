@@ -39,7 +39,9 @@ fn write(files: &Files, out: &mut Vec<u8>) -> Result<u64> {
 fn corpus() -> Files {
     let mut files = Files::new();
     let mut put = |path: String, len: usize| {
-        let bytes = (0..len).map(|i| (i * 31 + path.len()) as u8).collect();
+        let bytes = (0..len)
+            .map(|i| u8::try_from((i * 31 + path.len()) % 256).unwrap())
+            .collect();
         files.insert(path, bytes);
     };
     for len in [0, 1, 2047, 2048, 2049, 70_000] {
