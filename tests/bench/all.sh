@@ -61,8 +61,10 @@ END
     { value[$1] = $2 }
     END {
       printf "| seconds, dpkg | %.2f | %.2f | %.3f | 0.15 |\n", value["dpkg_seconds"], value["dormouse_seconds"], value["ratio"]
+      printf "| seconds, dpkg; the mirror\047s index known from an earlier run | %.2f | %.2f | %.3f | 0.15 |\n", value["dpkg_seconds"], value["known_seconds"], value["known_ratio"]
       printf "| seconds, virt-customize (one run) | %.1f | %.2f | %.4f | 0.015 |\n", value["virt_seconds"], value["dormouse_seconds"], value["dormouse_seconds"] / value["virt_seconds"]
       printf "| seconds, unpacking | %.2f | %.2f | %.2f | 1.5 |\n", value["decompress_seconds"], value["dormouse_seconds"], value["decompress_ratio"]
+      printf "| seconds, unpacking; index known | %.2f | %.2f | %.2f | 1.5 |\n", value["decompress_seconds"], value["known_seconds"], value["known_decompress_ratio"]
       printf "| MiB written | %.1f | %.1f | | |\n", value["dpkg_bytes"] / 1048576, value["dormouse_bytes"] / 1048576
       printf "| written / unpacked payload (%.1f MiB) | | %.3f | | 1.3 |\n", value["payload_bytes"] / 1048576, value["written_ratio"]
     }' "$scratch/patch" "$scratch/virt"

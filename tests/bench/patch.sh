@@ -29,14 +29,18 @@ cut -f5 "$pending" | xargs -P "$(nproc)" -I{} sh -c 'dpkg-deb --fsys-tarfile "$m
 END
 chmod +x "$scratch/decompress"
 
-# Each run begins with nothing: no state, no unpacked payloads, no result. Both results lie beside the base, which
-# an overlay may name.
+# Each run begins with nothing: no state, no unpacked payloads, no result; but for "known", whose state holds the mirror's
+# index as an earlier run compiled it, as every machine after the first finds it. All results lie beside the base, which an
+# overlay may name.
 hyperfine --shell=none --warmup 1 --runs 3 --export-json "$results/patch.json" --style none \
   --prepare "rm -rf $scratch/dpkg.qcow2" \
   --command-name dpkg "$guests/chroot-dpkg.sh $image $mirror $pending $scratch/dpkg.qcow2" \
   --prepare "rm -rf $scratch/dormouse.qcow2 $scratch/state" \
   --command-name dormouse "$dormouse patch $image --baseline debian-security --repo $mirror \
     --keyring $mirror/keyring.gpg --state $scratch/state --output $scratch/dormouse.qcow2 --no-progress --format json" \
+  --prepare "rm -rf $scratch/dormouse.qcow2" \
+  --command-name known "$dormouse patch $image --baseline debian-security --repo $mirror \
+    --keyring $mirror/keyring.gpg --state $scratch/known --output $scratch/dormouse.qcow2 --no-progress --format json" \
   --prepare true --command-name decompress "$scratch/decompress" >/dev/null
 
 payload=0
@@ -54,6 +58,7 @@ jq -r --argjson configured "$configured" --argjson payload "$payload" --argjson 
   (.results | map({ (.command): .median }) | add) as $m |
   "packages=\($packages)", "dpkg_seconds=\($m.dpkg)", "dormouse_seconds=\($m.dormouse)",
   "configured=\($configured)",
-  "ratio=\($m.dormouse / $m.dpkg)", "decompress_seconds=\($m.decompress)",
+  "ratio=\($m.dormouse / $m.dpkg)", "known_seconds=\($m.known)", "known_ratio=\($m.known / $m.dpkg)",
+  "known_decompress_ratio=\($m.known / $m.decompress)", "decompress_seconds=\($m.decompress)",
   "decompress_ratio=\($m.dormouse / $m.decompress)", "payload_bytes=\($payload)", "dpkg_bytes=\($dpkg)",
   "dormouse_bytes=\($dormouse)", "written_ratio=\($dormouse / $payload)"' "$results/patch.json"

@@ -188,7 +188,7 @@ fn run_in_pool(
         run.attest(&mut points)?;
     }
     let bundle = if pipeline.runs(StageName::Attest) {
-        run.bundle(&points)?
+        run.bundle_or_gap(&points)?
     } else {
         None
     };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use dormouse_block::{Digest, Error, Locator, Result};
+use dormouse_block::{Digest, Error, ErrorKind, Gap, Locator, Result};
 use dormouse_evidence::{Envelope, Statement, Subject};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -12,6 +12,7 @@ use super::{Point, Run};
 use crate::bundle::{BundleForm, BundleOptions, plan_name, write_bundle};
 use crate::change::{Decision, OutputFile};
 use crate::subjects::file_digest;
+use crate::work::ends_the_run;
 use crate::{BundleChoice, StageName, host};
 
 /// What a statement about the bundle of a run claims.
@@ -33,8 +34,21 @@ impl RunBundle {
 }
 
 impl Run<'_> {
+    /// As [`Run::bundle`], but that what keeps one from being written is a gap of the run.
+    pub(super) fn bundle_or_gap(&mut self, points: &[Point]) -> Result<Option<RunBundle>> {
+        match self.bundle(points) {
+            Err(error) if !ends_the_run(&error) && error.kind() != ErrorKind::Io => {
+                let at = Locator::default();
+                self.work.observer.note(&at, &error.with_causes());
+                self.gaps.push(Gap::from_error(&error, &at));
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
     /// Writes the bundle of all catch-up plans, where the pipeline wants one and there are any.
-    pub(super) fn bundle(&self, points: &[Point]) -> Result<Option<RunBundle>> {
+    fn bundle(&self, points: &[Point]) -> Result<Option<RunBundle>> {
         let (form, path) = match self.options.pipeline.bundle {
             BundleChoice::None => return Ok(None),
             BundleChoice::Folder => (BundleForm::Folder, "catch-up/bundle"),

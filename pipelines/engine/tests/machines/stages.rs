@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use dormouse_block::Digest;
 use dormouse_engine::{Keys, Pipeline, RunOptions, RunOutcome, Silent, State};
+use dormouse_evidence::SigningKey;
 
 use crate::world::{World, run};
 
@@ -76,20 +77,25 @@ impl Estate {
     }
 
     fn run(&self, estate: &str, as_of: &str) -> RunOutcome {
+        self.run_as("until = 'verify'\n", estate, as_of, "")
+    }
+
+    /// As [`Estate::run`], with more in its pipeline, and a state and results of that name.
+    fn run_as(&self, more: &str, estate: &str, as_of: &str, name: &str) -> RunOutcome {
         let baseline = self.folder.join("b.toml");
         fs::write(&baseline, &self.baseline).unwrap();
         let path = self.folder.join("estate.toml");
         fs::write(&path, estate).unwrap();
         let pipeline = format!(
-            "name = 'p'\nuntil = 'verify'\nbaseline = '{}'\nrepositories = ['{}']\n",
+            "name = 'p'\nbaseline = '{}'\nrepositories = ['{}']\n{more}",
             baseline.display(),
             self.folder.join("packages").display()
         );
-        let state = State::open(&self.folder.join("state")).unwrap();
+        let state = State::open(&self.folder.join(format!("state{name}"))).unwrap();
         let options = RunOptions {
             pipeline: Pipeline::parse(&pipeline).unwrap(),
             library: self.world.library.clone(),
-            output: self.folder.join("results"),
+            output: self.folder.join(format!("results{name}")),
             repositories: Vec::new(),
             keyring: None,
             baseline: None,
@@ -104,7 +110,8 @@ impl Estate {
             tool: "test".into(),
             stop: Arc::new(AtomicBool::new(false)),
         };
-        dormouse_engine::run(&options, &state, None, &Silent).unwrap()
+        let signer = SigningKey::from_seed([7; 32]);
+        dormouse_engine::run(&options, &state, Some(&signer), &Silent).unwrap()
     }
 }
 
@@ -225,4 +232,66 @@ fn checks_are_asked_of_the_guest_while_it_is_open() {
         "{findings:?}"
     );
     assert!(!findings.iter().any(|(package, _)| *package == "tool-mode"));
+}
+
+#[test]
+fn what_is_not_patched_is_told_when_it_may_be_and_one_bundle_is_for_all() {
+    let estate = Estate::new(&["p1", "p2"]);
+    let window = "[[window]]\nid = 'night'\nstart = '22:00'\nlasts = '2 hours'\n";
+    let pipeline = "until = 'report'\ninject = 'never'\nbundle = 'folder'\n";
+    let run = |name| estate.run_as(pipeline, window, "2026-02-01T12:00:00Z", name);
+    let outcome = run("-a");
+    did(&outcome, "p1", "catch-up plan of 1 packages");
+    let results = estate.folder.join("results-a");
+    let read = |path: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(results.join(path)).unwrap()).unwrap()
+    };
+    let plan = read("catch-up/p1/active.json");
+    let when = &plan["when"];
+    assert!(
+        when["not-now"]
+            .as_str()
+            .unwrap()
+            .contains("no change window is open")
+    );
+    assert_eq!(when["slots"][0]["from"], "2026-02-01T13:00:00Z");
+    assert_eq!(
+        when["slots"][0]["local"],
+        "2026-02-01T22:00:00+09:00[Asia/Tokyo]"
+    );
+    assert_eq!(when["deadline"], "2026-02-11T12:00:00Z");
+    assert_eq!(plan["recommended"]["route"], "discard-and-patch-cold");
+
+    let manifest = read("catch-up/bundle/manifest.json");
+    assert_eq!(manifest["plans"].as_array().unwrap().len(), 2);
+    assert_eq!(manifest["packages"].as_object().unwrap().len(), 1);
+    let package = results.join("catch-up/bundle/packages/tool_2_all.deb");
+    assert_eq!(
+        fs::read(&package).unwrap(),
+        fs::read(estate.folder.join("packages/tool_2_all.deb")).unwrap()
+    );
+    // Running again leaves it as it is.
+    let inode = |path: &PathBuf| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+    let before = inode(&package);
+    let again = run("-a");
+    assert_eq!(again.bundle, outcome.bundle);
+    assert!(outcome.bundle.unwrap().is_file());
+    assert_eq!(inode(&package), before);
+
+    // A package file that is not what its index says keeps the bundle from being made, and nothing else.
+    let deb = estate.folder.join("packages/tool_2_all.deb");
+    let mut bytes = fs::read(&deb).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&deb, bytes).unwrap();
+    let broken = run("-b");
+    assert!(!broken.complete && broken.bundle.is_none());
+    did(&broken, "p1", "catch-up plan of 1 packages");
+    assert!(!estate.folder.join("results-b/catch-up/bundle").exists());
+    let left = fs::read_dir(estate.folder.join("results-b/catch-up")).unwrap();
+    let partial = left.filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_string_lossy().starts_with('.')
+    });
+    assert_eq!(partial.count(), 0);
 }
