@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use dormouse_block::Digest;
-use dormouse_engine::{Keys, Pipeline, RunOptions, RunOutcome, Silent, State};
+use dormouse_engine::{Keys, Pipeline, RunOptions, RunOutcome, Silent};
 use dormouse_evidence::{PublicKey, SigningKey, verify};
 use dormouse_remedy::{FixOutcome, Injection};
 
@@ -155,7 +155,7 @@ impl Bench {
             "name = 'p'\nuntil = '{until}'\nbaseline = '{}'\n{repositories}",
             path.display()
         );
-        let state = State::open(&self.folder.join("state")).unwrap();
+        let state = crate::world::open_state(&self.folder.join("state"));
         let now = "2026-02-01T00:00:00Z".parse().unwrap();
         let options = RunOptions {
             pipeline: Pipeline::parse(&pipeline).unwrap(),

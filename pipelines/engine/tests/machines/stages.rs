@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use dormouse_block::Digest;
-use dormouse_engine::{Keys, Pipeline, RunOptions, RunOutcome, Silent, State};
+use dormouse_engine::{Keys, Pipeline, RunOptions, RunOutcome, Silent};
 use dormouse_evidence::SigningKey;
 
 use crate::world::{World, run};
@@ -91,7 +91,7 @@ impl Estate {
             baseline.display(),
             self.folder.join("packages").display()
         );
-        let state = State::open(&self.folder.join(format!("state{name}"))).unwrap();
+        let state = crate::world::open_state(&self.folder.join(format!("state{name}")));
         let options = RunOptions {
             pipeline: Pipeline::parse(&pipeline).unwrap(),
             library: self.world.library.clone(),
@@ -163,7 +163,7 @@ fn an_update_goes_from_stage_to_stage_and_from_the_first_alike_to_the_others() {
 
     // What was seen first is counted from then on.
     estate.run(STAGES, "2026-02-11T00:00:00Z");
-    let state = State::open(&estate.folder.join("state")).unwrap();
+    let state = crate::world::open_state(&estate.folder.join("state"));
     let (_, rows) = state
         .database
         .query(

@@ -233,3 +233,17 @@ pub(crate) fn fixtures() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
     std::env::var_os("DORMOUSE_FIXTURES").map_or(own, PathBuf::from)
 }
+
+/// Opens a state whose last user may just have gone: a program that another test starts holds its lock for the moment
+/// between its fork and its own beginning.
+pub(crate) fn open_state(folder: &Path) -> dormouse_engine::State {
+    for _ in 0..100 {
+        match dormouse_engine::State::open(folder) {
+            Err(error) if error.to_string().contains("another dormouse") => {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            other => return other.unwrap(),
+        }
+    }
+    panic!("{} stays locked", folder.display());
+}
