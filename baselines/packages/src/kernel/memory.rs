@@ -101,9 +101,8 @@ pub struct MemoryKernels {
 }
 
 /// Looks through memory for its kernel and when that was started, piece by piece, in any order; no more than two kilobytes of it
-/// are kept. Texts may
-/// lie over the borders of pieces that follow each other; `VMCOREINFO` and Windows's shared data are looked for in pieces that
-/// hold their pages whole, as pieces of saved memory do.
+/// are kept. Texts may lie over the borders of pieces that follow each other; `VMCOREINFO` and Windows's shared data are looked for
+/// in pieces that hold their pages whole, as pieces of saved memory do.
 pub struct KernelSearch {
     finder: Finder<'static>,
     /// The end of the last piece, in which texts may begin that go on in the next.
