@@ -58,7 +58,7 @@ boot-test: ## one patched server of each release, booted under software emulatio
 	$(CARGO) build --release --locked
 	@tests/fidelity/run.sh boot $(DORMOUSE) target/fidelity $(RELEASES)
 
-memory-test: ## a real kernel booted, saved in every form of QEMU, and named by `inspect`
+memory-test: ## a real kernel booted, saved in every form of QEMU, and named with its start by `inspect`
 	@tests/guests/prerequisites.sh demo test
 	$(CARGO) build --release --locked
 	@tests/guests/memory.sh $(DORMOUSE)

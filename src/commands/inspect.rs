@@ -318,6 +318,10 @@ fn memory_lines(memory: &MemoryFact) -> Vec<String> {
         }
         None => lines.push("      runs a kernel that is not known".to_owned()),
     }
+    lines.extend(memory.started.map(|started| {
+        let why = memory.started_why.join("; ");
+        format!("      started {started} ({why})")
+    }));
     let restart = memory.woken.as_ref().and_then(WokenKernel::restart_reason);
     lines.extend(restart.map(|why| format!("      to be started anew: {why}")));
     lines

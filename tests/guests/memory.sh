@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Real kernels in saved memory: boots one under software emulation until it finds no root to mount, saves the machine in
-# every form that QEMU has, and asks `dormouse inspect` which kernel runs there. The oracle is the kernel itself, whose first
-# line on the serial console is its banner.
+# every form that QEMU has, and asks `dormouse inspect` which kernel runs there and when it was started. The oracle is the
+# kernel itself, whose first line on the serial console is its banner, and which says there when it set its clock.
 #
 #   memory.sh DORMOUSE [KERNEL-IMAGE]
 #
 # KERNEL-IMAGE is the newest /boot/vmlinuz-* unless given. Prints key=value lines; ends with 0 when all forms name the
-# kernel. Needs no root. Half a minute.
+# kernel and its start. Needs no root. Half a minute.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 # shellcheck source=SCRIPTDIR/parts/emulator.sh
@@ -50,23 +50,36 @@ banner=$(tr -d '\r' <"$scratch/plain.console" | sed -n 's/^.*\[ *[0-9.]*\] \(Lin
 release=$(printf '%s\n' "$banner" | cut -d' ' -f3)
 build=$(printf '%s\n' "$banner" | sed 's/^[^#]*//')
 printf 'release=%s\nbuild=%s\n' "$release" "$build"
+# started NAME: when that machine's kernel set its clock.
+started() {
+  tr -d '\r' <"$scratch/$1.console" |
+    sed -n 's/^.*: setting system clock to \([0-9-]*\)[T ]\([0-9:]*\) UTC ([0-9]*)$/\1T\2Z/p' | head -1
+}
+plain=$(started plain)
+mapped=$(started mapped)
+printf 'started=%s\n' "$plain"
+if [ -z "$release" ] || [ -z "$plain" ] || [ -z "$mapped" ]; then
+  echo "memory: the console does not say which kernel it is, or when that set its clock" >&2
+  exit 1
+fi
 status=0
+# check FORM STARTED FILE [OPTION...]
 check() {
-  local form=$1 file=$2 said
-  shift 2
+  local form=$1 started=$2 file=$3 said
+  shift 3
   said=$("$dormouse" inspect "$file" --format json --no-progress "$@" 2>/dev/null |
-    jq -r '.machines[0].points[0] | "\(.memory.kernel.release) \(.memory.kernel.build)"' || true)
-  if [ "$said" = "$release $build" ]; then
+    jq -r '.machines[0].points[0] | "\(.memory.kernel.release) \(.memory.kernel.build) \(.memory.started)"' || true)
+  if [ "$said" = "$release $build $started" ]; then
     printf '%s=same\n' "$form"
   else
     printf '%s=%s\n' "$form" "$said"
     status=1
   fi
 }
-check stream "$scratch/stream"
-check mapped "$scratch/mapped"
-check gzip "$scratch/stream.gz"
-check lzop "$scratch/stream.lzo"
-check core "$scratch/core"
-check qcow2 "$scratch/plain.qcow2" --point asleep
+check stream "$plain" "$scratch/stream"
+check mapped "$mapped" "$scratch/mapped"
+check gzip "$plain" "$scratch/stream.gz"
+check lzop "$plain" "$scratch/stream.lzo"
+check core "$plain" "$scratch/core"
+check qcow2 "$plain" "$scratch/plain.qcow2" --point asleep
 exit "$status"

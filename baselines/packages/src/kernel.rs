@@ -4,6 +4,7 @@ mod grub;
 mod image;
 pub(crate) mod memory;
 mod menus;
+pub(crate) mod start;
 
 use std::collections::BTreeSet;
 

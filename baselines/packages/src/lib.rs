@@ -58,6 +58,7 @@ pub use family::{Family, Reach};
 pub use glob::Glob;
 pub use inventory::{Coverage, FileRead, Inventory, take, take_of};
 pub use kernel::memory::{KernelCandidate, KernelSearch, KernelText, MemoryKernels, RunningKernel};
+pub use kernel::start::SystemStart;
 pub use kernel::{DefaultKernel, build_on_disk};
 pub use os::OsRelease;
 pub use package::{Kind, Package};

@@ -1,4 +1,4 @@
-//! Any bytes as a saved state: recognised, its memory read to its end, and searched for a kernel.
+//! Any bytes as a saved state: recognised, its memory read to its end, and searched for a kernel and its start.
 #![no_main]
 
 use std::sync::Arc;
@@ -31,5 +31,8 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Ok(kernel) = found.running {
         assert!(!kernel.why.is_empty());
+    }
+    if let Ok(start) = found.started {
+        assert!(!start.why.is_empty());
     }
 });

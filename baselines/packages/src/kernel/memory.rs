@@ -24,6 +24,8 @@ use dormouse_block::{le_u32, slice_at};
 use memchr::memmem::Finder;
 use serde::{Deserialize, Serialize};
 
+use super::start::{StartSearch, SystemStart};
+
 /// What every banner begins with.
 const NEEDLE: &[u8] = b"Linux version ";
 /// Longest banner: builders' names are in it, and compilers' versions.
@@ -92,13 +94,15 @@ pub struct RunningKernel {
 pub struct MemoryKernels {
     /// The kernel that runs, or why that is not known.
     pub running: Result<RunningKernel, String>,
+    /// When it was started, or why that is not known; said of Linux alone.
+    pub started: Result<SystemStart, String>,
     /// Every kernel that memory speaks of.
     pub candidates: Vec<KernelCandidate>,
 }
 
-/// Looks through memory for its kernel, piece by piece, in any order; no more than two kilobytes of it are kept. Texts may
-/// lie over the borders of pieces that follow each other; `VMCOREINFO` and Windows's shared data are looked for in pieces that
-/// hold their pages whole, as pieces of saved memory do.
+/// Looks through memory for its kernel and when that was started, piece by piece, in any order; no more than two kilobytes of it
+/// are kept. Texts may lie over the borders of pieces that follow each other; `VMCOREINFO` and Windows's shared data are looked for
+/// in pieces that hold their pages whole, as pieces of saved memory do.
 pub struct KernelSearch {
     finder: Finder<'static>,
     /// The end of the last piece, in which texts may begin that go on in the next.
@@ -110,6 +114,7 @@ pub struct KernelSearch {
     end: u64,
     found: BTreeMap<(KernelText, String), (u64, (String, u64))>,
     build_ids: BTreeMap<String, String>,
+    start: StartSearch,
     /// Texts that were looked at.
     looked_at: u64,
     overflowed: bool,
@@ -125,13 +130,14 @@ impl Default for KernelSearch {
             end: 0,
             found: BTreeMap::new(),
             build_ids: BTreeMap::new(),
+            start: StartSearch::default(),
             looked_at: 0,
             overflowed: false,
         }
     }
 }
 
-fn offset(len: usize) -> u64 {
+pub(super) fn offset(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
 }
 
@@ -144,6 +150,7 @@ impl KernelSearch {
         }
         self.end = at.saturating_add(offset(bytes.len()));
         self.pages(at, bytes);
+        self.start.take(block, at, bytes);
         // Over the border: what begins in the tail.
         let lead = bytes.get(..OVERLAP).unwrap_or(bytes);
         let mut joined = std::mem::take(&mut self.tail);
@@ -317,6 +324,7 @@ impl KernelSearch {
             candidate.places = candidate.places.saturating_add(*places);
         }
         let candidates: Vec<KernelCandidate> = candidates.into_values().collect();
+        let started = std::mem::take(&mut self.start).finish();
         let running = if self.overflowed {
             Err(format!(
                 "memory holds more than {MAX_CANDIDATES} different texts about kernels, or {MAX_TEXTS} in all"
@@ -325,6 +333,15 @@ impl KernelSearch {
             decide(&candidates, &self.build_ids)
         };
         MemoryKernels {
+            // What says when a kernel was started says nothing of which.
+            started: match &running {
+                Ok(kernel) if kernel.system == "linux" => started,
+                Ok(kernel) => Err(format!(
+                    "when {} was started is not looked for in memory",
+                    kernel.system
+                )),
+                Err(_) => Err("its kernel is not known, nor when that was started".to_owned()),
+            },
             running,
             candidates,
         }
@@ -386,7 +403,7 @@ fn decide(
     })
 }
 
-fn counted(places: u64) -> String {
+pub(super) fn counted(places: u64) -> String {
     match places {
         1 => "one place".to_owned(),
         more => format!("{more} places"),

@@ -6,6 +6,7 @@ use dormouse_block::{Error, ErrorKind, Gap, Locator, Result};
 use dormouse_disk::{Piece, SavedMemory};
 use dormouse_packages::{KernelCandidate, KernelSearch, RunningKernel};
 use dormouse_remedy::WokenKernel;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Saved memory of a restore point.
@@ -29,6 +30,12 @@ pub struct MemoryFact {
     /// The kernel that runs in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<RunningKernel>,
+    /// When that set its clock by the machine's, seconds after it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// What says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub started_why: Vec<String>,
     /// Every kernel that it speaks of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<KernelCandidate>,
@@ -80,6 +87,8 @@ impl PointMemory {
             format: self.state.evidence.format.clone(),
             blocks: Vec::new(),
             kernel: None,
+            started: None,
+            started_why: Vec::new(),
             candidates: found.candidates,
             woken: None,
         };
@@ -97,6 +106,13 @@ impl PointMemory {
                     Ok(kernel) => fact.kernel = Some(kernel),
                     Err(why) => gap(ErrorKind::Unsupported, why),
                 }
+                match found.started {
+                    Ok(start) => {
+                        fact.started = Some(start.at);
+                        fact.started_why = start.why;
+                    }
+                    Err(why) => gap(ErrorKind::Unsupported, why),
+                }
             }
             Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::Cancelled) => {
                 return Err(error);
@@ -106,8 +122,7 @@ impl PointMemory {
         }
         gap(
             ErrorKind::Unsupported,
-            "when its system was started, and which processes still map deleted files, is not looked for in memory"
-                .to_owned(),
+            "which processes still map deleted files is not looked for in memory".to_owned(),
         );
         Ok((fact, gaps))
     }

@@ -357,7 +357,17 @@ fn a_real_saved_guest_is_suspended() {
     );
     // As the guest itself said before it was saved (transcript.txt).
     let said = fs::read_to_string(folder.join("transcript.txt")).unwrap();
-    let kernel = inspection.memory.unwrap().kernel.unwrap();
+    let memory = inspection.memory.unwrap();
+    // As its log says in memory; the state was made within the hour.
+    assert_eq!(memory.started.unwrap().to_string(), "2026-11-20T12:40:07Z");
+    assert_eq!(
+        memory.started_why,
+        [
+            "the record of its log, in one place",
+            "its kernel's clock, in 2 places"
+        ]
+    );
+    let kernel = memory.kernel.unwrap();
     let build = kernel.build.unwrap();
     assert!(said.contains(&format!("Linux (none) {} {build} x86_64", kernel.release)));
     assert_eq!(
@@ -371,6 +381,12 @@ fn a_real_saved_guest_is_suspended() {
             .gaps
             .iter()
             .any(|gap| gap.why.contains("deleted files") && !gap.may_hide_packages)
+    );
+    assert!(
+        inspection
+            .gaps
+            .iter()
+            .all(|gap| !gap.why.contains("started"))
     );
 }
 

@@ -25,7 +25,7 @@ fn kernel(release: &str, build: &str) -> String {
     String::from_utf8(image).unwrap()
 }
 
-/// Memory in which a kernel's banner and its log say the same.
+/// Memory in which a kernel's banner and its log say the same, and the log when it was started.
 fn asleep(release: &str, build: &str) -> Vec<u8> {
     let text = banner(release, build);
     let residue = &text[text.len() - 2..];
@@ -33,7 +33,14 @@ fn asleep(release: &str, build: &str) -> Vec<u8> {
         (0x123, &format!("{text}\n")),
         (0x321, &format!("{text}{residue}\n")),
         (0, &format!("OSRELEASE={release}\nPAGESIZE=4096\n")),
+        (8, &clock_set()),
     ])
+}
+
+/// A record of a kernel's log before 5.10: what it takes, its text, and that no device's names follow.
+fn clock_set() -> String {
+    let text = "rtc_cmos 00:03: setting system clock to 2026-11-20 12:40:07 UTC (1795178407)";
+    format!("\u{1}\0\0\0\0\0\0\0\u{5c}\0\u{4c}\0\0\0\0\u{6}{text}")
 }
 
 /// Holds an inspection against its published schema.
@@ -91,6 +98,13 @@ fn the_kernel_in_memory_is_held_against_the_one_on_disk() {
         valid(&inspection);
         let memory = inspection.memory.unwrap();
         assert_eq!(memory.blocks[0].size, 256 << 10);
+        assert_eq!(memory.started.unwrap().to_string(), "2026-11-20T12:40:07Z");
+        assert!(
+            inspection
+                .gaps
+                .iter()
+                .all(|gap| !gap.why.contains("started"))
+        );
         let woken = memory.woken.unwrap();
         assert_eq!(woken.relation, relation, "{release} {build}");
         assert_eq!(woken.restart_reason().is_some(), restarts);
@@ -123,6 +137,13 @@ fn memory_that_speaks_of_two_kernels_names_none() {
         );
         let memory = inspection.memory.unwrap();
         assert_eq!((memory.kernel, memory.candidates.len()), (None, 2));
+        assert_eq!(memory.started, None);
+        assert!(
+            inspection
+                .gaps
+                .iter()
+                .any(|gap| gap.why.contains("nor when that was started"))
+        );
         let gaps: Vec<_> = inspection.gaps.iter().map(|gap| gap.why.as_str()).collect();
         assert!(
             gaps.iter()
