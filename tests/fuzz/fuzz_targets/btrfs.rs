@@ -1,37 +1,50 @@
-//! Bytes opened as a btrfs filesystem, with the checksums of its superblock and tree nodes made good first: whatever they
-//! say, every answer is bounded and nothing panics.
+//! A packed image opened as btrfs, with the checksums of its superblock and tree nodes made good first: whatever it says,
+//! every answer is bounded and nothing panics.
 #![no_main]
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use dormouse_block::{Bytes, Source};
+use dormouse_block::Source;
+use dormouse_filesystem::Filesystem;
 use dormouse_filesystem::btrfs::Btrfs;
-use dormouse_filesystem::{Filesystem, NodeKind, Tree};
+use dormouse_fuzz::{Image, walk};
 use libfuzzer_sys::fuzz_target;
 
-/// Nodes visited and bytes read of each file.
-const MAX_NODES: usize = 500;
-const MAX_READ: usize = 64 << 10;
-/// Where the superblock and its own identity lie.
-const SUPERBLOCK: usize = 64 << 10;
+/// Where the superblock lies.
+const SUPERBLOCK: u64 = 64 << 10;
+/// Bytes of it, and sectors of the smallest node.
 const BLOCK: usize = 4096;
+const SECTORS: u32 = 8;
+
+/// Makes the checksum of the block that begins at this sector good, if it is one of the filesystem `fsid`.
+fn mend(image: &mut Image, first: u32, len: usize, fsid: &[u8]) {
+    let mut block = vec![0; len];
+    if image.read_exact_at(u64::from(first) * 512, &mut block).is_ok() && block[0x20..0x30] == *fsid {
+        let sum = crc32c::crc32c(&block[0x20..]);
+        block[..4].copy_from_slice(&sum.to_le_bytes());
+        image.put(first, &block[..512]);
+    }
+}
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut image = bytes.to_vec();
-    let fsid = image.get(SUPERBLOCK + 0x20..SUPERBLOCK + 0x30).map(<[u8]>::to_vec);
-    // Nodes of 4096 bytes; larger ones keep the checksums they came with.
-    for block in image.chunks_exact_mut(BLOCK) {
-        if block.get(0x20..0x30).map(<[u8]>::to_vec) == fsid {
-            let sum = crc32c::crc32c(&block[32..]);
-            block[..4].copy_from_slice(&sum.to_le_bytes());
-        }
+    let mut image = Image::unpack(bytes);
+    let mut superblock = [0; BLOCK];
+    if image.read_exact_at(SUPERBLOCK, &mut superblock).is_err() {
+        return;
     }
-    let volume: Arc<dyn Source> = Arc::new(Bytes::new(image));
+    // Its own identity, and how long nodes are.
+    let fsid = &superblock[0x20..0x30];
+    let node = u32::from_le_bytes([superblock[148], superblock[149], superblock[150], superblock[151]]);
+    let node = usize::try_from(node).unwrap_or(BLOCK).clamp(BLOCK, 64 << 10);
+    for first in image.runs(SECTORS) {
+        let len = if u64::from(first) * 512 == SUPERBLOCK { BLOCK } else { node };
+        mend(&mut image, first, len, fsid);
+    }
+    let volume: Arc<dyn Source> = Arc::new(image);
+    let _ = Btrfs.probe(volume.as_ref());
     let Ok(tree) = Btrfs.open(volume) else {
         return;
     };
-    let _ = tree.info();
     walk(&*tree);
     for one in tree.subvolumes().unwrap_or_default().into_iter().take(8) {
         if let Ok(tree) = tree.subvolume(one.id) {
@@ -39,35 +52,3 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
 });
-
-fn walk(tree: &dyn Tree) {
-    let mut seen = BTreeSet::new();
-    let mut todo = vec![tree.root()];
-    let mut buf = vec![0; MAX_READ];
-    while let Some(node) = todo.pop() {
-        if seen.len() >= MAX_NODES || !seen.insert(node) {
-            continue;
-        }
-        let Ok(metadata) = tree.metadata(node) else {
-            continue;
-        };
-        let _ = tree.xattrs(node);
-        match metadata.kind {
-            NodeKind::Directory => {
-                let _ = tree.lookup(node, b"no such name");
-                for entry in tree.read_dir(node).unwrap_or_default() {
-                    let _ = tree.lookup(node, &entry.name);
-                    todo.push(entry.node);
-                }
-            }
-            NodeKind::Symlink => {
-                let _ = tree.read_link(node);
-            }
-            NodeKind::File => {
-                let _ = tree.read_at(node, 0, &mut buf);
-                let _ = tree.read_at(node, metadata.size.saturating_sub(9), &mut buf);
-            }
-            _ => {}
-        }
-    }
-}

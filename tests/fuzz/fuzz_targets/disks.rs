@@ -1,4 +1,4 @@
-//! Any bytes as an image of each format that is read, but qcow2, which has a target of its own: the first byte chooses.
+//! Any packed bytes as an image of each format that is read, but qcow2, which has a target of its own: the first byte chooses.
 #![no_main]
 
 use std::cell::OnceCell;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use dormouse_block::Source;
 use dormouse_disk::{ACTIVE, DenyAll, FORMATS, OpenOptions, open};
+use dormouse_fuzz::Image;
 use libfuzzer_sys::fuzz_target;
 
 /// Reads some of `source` and walks its map; what it answers must lie within it.
@@ -46,7 +47,7 @@ fuzz_target!(|data: &[u8]| {
             let folder = if shared.is_dir() { shared } else { std::env::temp_dir() };
             folder.join(format!("dormouse-fuzz-{}.disk", std::process::id()))
         });
-        std::fs::write(path, data).expect("the host can write a temporary file");
+        Image::unpack(data).write(path).expect("the host can write a temporary file");
         let format = FORMATS[usize::from(*choice) % FORMATS.len()].name();
         if let Ok(image) = open(path, &OpenOptions::new(Arc::new(DenyAll)).format(format)) {
             if let Ok(disk) = image.open_point(ACTIVE) {

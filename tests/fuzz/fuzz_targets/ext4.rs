@@ -1,51 +1,18 @@
-//! Bytes opened as an ext filesystem: whatever they say, every answer is bounded and nothing panics.
+//! A packed image opened as an ext filesystem: whatever it says, every answer is bounded and nothing panics.
 #![no_main]
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use dormouse_block::{Bytes, Source};
+use dormouse_block::Source;
+use dormouse_filesystem::Filesystem;
 use dormouse_filesystem::ext::Ext4;
-use dormouse_filesystem::{Filesystem, NodeKind};
+use dormouse_fuzz::{Image, walk};
 use libfuzzer_sys::fuzz_target;
 
-/// Nodes visited and bytes read of each file.
-const MAX_NODES: usize = 500;
-const MAX_READ: usize = 64 << 10;
-
 fuzz_target!(|bytes: &[u8]| {
-    let volume: Arc<dyn Source> = Arc::new(Bytes::new(bytes));
-    let Ok(tree) = Ext4.open(volume) else {
-        return;
-    };
-    let _ = tree.info();
-    let mut seen = BTreeSet::new();
-    let mut todo = vec![tree.root()];
-    let mut buf = vec![0; MAX_READ];
-    while let Some(node) = todo.pop() {
-        if seen.len() >= MAX_NODES || !seen.insert(node) {
-            continue;
-        }
-        let Ok(metadata) = tree.metadata(node) else {
-            continue;
-        };
-        let _ = tree.xattrs(node);
-        match metadata.kind {
-            NodeKind::Directory => {
-                let _ = tree.lookup(node, b"no such name");
-                for entry in tree.read_dir(node).unwrap_or_default() {
-                    let _ = tree.lookup(node, &entry.name);
-                    todo.push(entry.node);
-                }
-            }
-            NodeKind::Symlink => {
-                let _ = tree.read_link(node);
-            }
-            NodeKind::File => {
-                let _ = tree.read_at(node, 0, &mut buf);
-                let _ = tree.read_at(node, metadata.size.saturating_sub(9), &mut buf);
-            }
-            _ => {}
-        }
+    let volume: Arc<dyn Source> = Arc::new(Image::unpack(bytes));
+    let _ = Ext4.probe(volume.as_ref());
+    if let Ok(tree) = Ext4.open(volume) {
+        walk(&*tree);
     }
 });

@@ -1,5 +1,5 @@
-#![no_main]
 //! Feeds of advisories of every kind, told apart by what is in them, and what they say of a package.
+#![no_main]
 
 use dormouse_advisories::{Advisories, Target};
 use dormouse_packages::{Family, OsRelease, Package, Purl};

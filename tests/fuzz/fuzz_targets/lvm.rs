@@ -23,7 +23,7 @@ fn put(disk: &mut [u8], at: usize, bytes: &[u8]) {
 fuzz_target!(|data: &[u8]| {
     // What follows a NUL is what the physical volume's extents hold.
     let text = &data[..data.iter().position(|byte| *byte == 0).unwrap_or(data.len()).min(60_000)];
-    let rest = &data[text.len()..];
+    let rest = data.get(text.len() + 1..).unwrap_or_default();
     let mut disk = vec![0; 1 << 20];
     let len = u64::try_from(text.len()).unwrap();
     put(&mut disk, 512, b"LABELONE");

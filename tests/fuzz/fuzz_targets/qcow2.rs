@@ -1,4 +1,4 @@
-//! Any bytes as a qcow2 image: its points, their disks and their saved memory.
+//! Any packed bytes as a qcow2 image: its points, their disks and their saved memory.
 #![no_main]
 
 use std::cell::OnceCell;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use dormouse_block::Source;
 use dormouse_disk::{DenyAll, FormatName, OpenOptions, open};
+use dormouse_fuzz::Image;
 use libfuzzer_sys::fuzz_target;
 
 /// Reads some of `source` and walks its map; what it answers must lie within it.
@@ -43,7 +44,7 @@ fuzz_target!(|data: &[u8]| {
             let folder = if shared.is_dir() { shared } else { std::env::temp_dir() };
             folder.join(format!("dormouse-fuzz-{}.qcow2", std::process::id()))
         });
-        std::fs::write(path, data).expect("the host can write a temporary file");
+        Image::unpack(data).write(path).expect("the host can write a temporary file");
         let options = OpenOptions::new(Arc::new(DenyAll)).format(FormatName::QCOW2);
         if let Ok(image) = open(path, &options) {
             for point in image.points().iter().take(8) {

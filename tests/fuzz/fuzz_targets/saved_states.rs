@@ -1,15 +1,24 @@
-//! Any bytes as a saved state: recognised, its memory read to its end, and searched for a kernel and its start.
+//! Any bytes as a saved state, packed as an image behind an odd byte: recognised, its memory read to its end, and searched for a
+//! kernel and its start.
 #![no_main]
 
 use std::sync::Arc;
 
 use dormouse_block::{Bytes, Source};
 use dormouse_disk::{Piece, SavedMemory};
+use dormouse_fuzz::Image;
 use dormouse_packages::KernelSearch;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let source: Arc<dyn Source> = Arc::new(Bytes::new(data));
+    let Some((kind, data)) = data.split_first() else {
+        return;
+    };
+    let source: Arc<dyn Source> = if kind & 1 == 1 {
+        Arc::new(Image::unpack(data))
+    } else {
+        Arc::new(Bytes::new(data))
+    };
     let Ok(Some(state)) = SavedMemory::of(source, "state.vmrs") else {
         return;
     };
