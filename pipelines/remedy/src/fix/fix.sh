@@ -43,6 +43,7 @@ fix_text() {
   fix_folder=$(mktemp -d) || return 1
   if [ -e "$fix_file" ]; then cat -- "$fix_file" >"$fix_folder/old"; else : >"$fix_folder/old"; fi
   fix_done=0
+  # shellcheck disable=SC2094 # both only read
   if ! LC_ALL=C tr -d '\000' <"$fix_folder/old" | cmp -s - "$fix_folder/old"; then
     fix_say "$1: a binary file is not edited by lines"
     fix_done=1
@@ -61,6 +62,7 @@ fix_text() {
 }
 
 # Lines and how they end, as both programs need them.
+# shellcheck disable=SC2016 # awk's own variables
 fix_lines='
 function ltrim(s) { sub(/^[ \t\r\013\014]+/, "", s); return s }
 function rtrim(s) { sub(/[ \t\r\013\014]+$/, "", s); return s }
