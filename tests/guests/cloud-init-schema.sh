@@ -16,7 +16,15 @@ shift
 if [ ! -d "$scratch/cloud-init" ]; then
   rm -rf "$scratch/partial"
   mkdir "$scratch/partial"
-  (cd "$scratch/partial" && apt-get download -qq cloud-init 2>/dev/null)
+  # Without root apt's own lists are read, and fetched anew into the scratch folder where they are not there.
+  fresh=(-o Dir::State::lists="$scratch/partial/lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Debug::NoLocking=1)
+  cd "$scratch/partial"
+  if ! apt-get download -qq cloud-init 2>/dev/null; then
+    mkdir -p lists/partial
+    apt-get -qq "${fresh[@]}" update
+    apt-get -qq "${fresh[@]}" download cloud-init 2>/dev/null
+  fi
+  cd - >/dev/null
   dpkg-deb -x "$scratch"/partial/cloud-init_*.deb "$scratch/partial/tree"
   mv "$scratch/partial/tree" "$scratch/cloud-init"
   rm -rf "$scratch/partial"
