@@ -3,12 +3,17 @@
 //! Sources: ECMA-119 (ISO 9660), the System Use Sharing Protocol 1.10 and the Rock Ridge Interchange Protocol 1.10.
 //! Limits: 100,000 files of less than 4 GiB, in folders 7 deep, with names of 169 bytes.
 
+mod record;
+mod tree;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use dormouse_block::{Error, Result};
 use dormouse_filesystem::Time;
-use jiff::Timestamp;
+
+use record::{Stamp, both, extension, posix, primary, record, terminator};
+use tree::Tree;
 
 /// Bytes of a sector (ECMA-119, 6.1.2).
 const SECTOR: u32 = 2048;
@@ -310,117 +315,6 @@ impl Layout {
     }
 }
 
-/// Folders as they are found.
-struct Tree {
-    folders: Vec<Folder>,
-}
-
-impl Default for Tree {
-    fn default() -> Self {
-        Self {
-            folders: vec![Folder::default()],
-        }
-    }
-}
-
-impl Tree {
-    fn add(&mut self, path: &str, file: usize) -> Result<()> {
-        let bad = || Error::corrupt(format!("no path of an image: {path:?}"));
-        let mut parts: Vec<&str> = path.split('/').collect();
-        let name = parts.pop().unwrap_or_default();
-        let mut here = 0;
-        if parts.len() > MAX_DEPTH {
-            return Err(Error::limit(format!(
-                "{path} lies in more than {MAX_DEPTH} folders, which ISO 9660 does not allow"
-            )));
-        }
-        for part in &parts {
-            check_name(part, path)?;
-            let next = self.folders.len();
-            let known = self
-                .folders
-                .get_mut(here)
-                .ok_or_else(bad)?
-                .children
-                .entry((*part).to_owned())
-                .or_insert(Child::Folder(next));
-            let Child::Folder(found) = *known else {
-                return Err(bad());
-            };
-            if found == next {
-                self.folders.push(Folder {
-                    parent: here,
-                    ..Folder::default()
-                });
-            }
-            here = found;
-        }
-        check_name(name, path)?;
-        let folder = self.folders.get_mut(here).ok_or_else(bad)?;
-        match folder.children.insert(name.to_owned(), Child::File(file)) {
-            None => Ok(()),
-            Some(_) => Err(bad()),
-        }
-    }
-
-    /// The folders in the path table's order, and the files' indices in the order in which they are met.
-    fn in_order(self) -> (Vec<Folder>, Vec<usize>) {
-        let mut order = vec![0];
-        let mut at = 0;
-        while let Some(&index) = order.get(at) {
-            let children = self.folders.get(index).map(|folder| &folder.children);
-            order.extend(
-                children
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|(_, child)| match child {
-                        Child::Folder(folder) => Some(*folder),
-                        Child::File(_) => None,
-                    }),
-            );
-            at = at.saturating_add(1);
-        }
-        let place: BTreeMap<usize, usize> = order
-            .iter()
-            .enumerate()
-            .map(|(place, index)| (*index, place))
-            .collect();
-        let new = |index: usize| place.get(&index).copied().unwrap_or_default();
-        let mut old: Vec<Option<Folder>> = self.folders.into_iter().map(Some).collect();
-        let mut files = Vec::new();
-        let mut folders = Vec::new();
-        for index in order {
-            let Some(mut folder) = old.get_mut(index).and_then(Option::take) else {
-                continue;
-            };
-            folder.parent = new(folder.parent);
-            for child in folder.children.values_mut() {
-                match child {
-                    Child::Folder(folder) => *folder = new(*folder),
-                    Child::File(file) => {
-                        files.push(*file);
-                        *file = files.len().saturating_sub(1);
-                    }
-                }
-            }
-            folders.push(folder);
-        }
-        (folders, files)
-    }
-}
-
-fn check_name(name: &str, path: &str) -> Result<()> {
-    if name.len() > MAX_NAME {
-        return Err(Error::limit(format!(
-            "a name of more than {MAX_NAME} bytes in {path}"
-        )));
-    }
-    if name.is_empty() || matches!(name, "." | "..") || name.contains(['\0', '/']) {
-        return Err(Error::corrupt(format!("no path of an image: {path:?}")));
-    }
-    Ok(())
-}
-
 /// The name that stands for a folder's child where nobody knows Rock Ridge: numbered in their order, which so is that of
 /// the names too (9.3).
 fn identifier(place: usize, folder: bool) -> Vec<u8> {
@@ -470,179 +364,6 @@ fn append(records: &mut Vec<u8>, record: &[u8]) {
         records.resize(records.len().next_multiple_of(sector), 0);
     }
     records.extend(record);
-}
-
-/// A directory record (9.1).
-fn record(
-    sector: u32,
-    len: u32,
-    folder: bool,
-    identifier: &[u8],
-    system: &[u8],
-    made: &Stamp,
-) -> Result<Vec<u8>> {
-    let mut out = vec![0, 0];
-    out.extend(both(sector));
-    out.extend(both(len));
-    out.extend(made.short);
-    out.extend([if folder { 2 } else { 0 }, 0, 0]);
-    out.extend([1, 0, 0, 1]);
-    out.push(u8::try_from(identifier.len()).map_err(|_| too_large())?);
-    out.extend(identifier);
-    if identifier.len().is_multiple_of(2) {
-        out.push(0);
-    }
-    out.extend(system);
-    if out.len() % 2 == 1 {
-        out.push(0);
-    }
-    let len = u8::try_from(out.len()).map_err(|_| too_large())?;
-    if let Some(first) = out.first_mut() {
-        *first = len;
-    }
-    Ok(out)
-}
-
-/// PX: mode, links, owner and group (RRIP 4.1.1). All may read, nobody may write, root owns it.
-fn posix(folder: bool) -> Vec<u8> {
-    let mut out = vec![b'P', b'X', 36, 1];
-    let (mode, links) = if folder {
-        (0o040_555, 2)
-    } else {
-        (0o100_444, 1)
-    };
-    for value in [mode, links, 0, 0] {
-        out.extend(both(value));
-    }
-    out
-}
-
-/// ER: which protocol the fields are of (SUSP 5.5).
-fn extension() -> Vec<u8> {
-    let id = b"RRIP_1991A";
-    let about = b"POSIX names and modes";
-    let source = b"Rock Ridge Interchange Protocol 1.10";
-    let mut out = vec![b'E', b'R'];
-    // Constant lengths below 256.
-    let size = |part: &[u8]| u8::try_from(part.len()).unwrap_or_default();
-    out.push(
-        8_u8.saturating_add(size(id))
-            .saturating_add(size(about))
-            .saturating_add(size(source)),
-    );
-    out.extend([1, size(id), size(about), size(source), 1]);
-    out.extend(id);
-    out.extend(about);
-    out.extend(source);
-    out
-}
-
-/// The primary volume descriptor (8.4).
-fn primary(layout: &Layout, label: &str, made: &Stamp) -> Result<Vec<u8>> {
-    let mut out = vec![1];
-    out.extend(b"CD001\x01\0");
-    out.extend(padded("", 32)?);
-    out.extend(padded(label, 32)?);
-    out.extend([0; 8]);
-    out.extend(both(layout.sectors));
-    out.extend([0; 32]);
-    // One volume, its number, and the bytes of a block.
-    out.extend([1, 0, 0, 1, 1, 0, 0, 1, 0, 8, 8, 0]);
-    out.extend(both(layout.table_len));
-    let first = DESCRIPTORS + 2;
-    out.extend(first.to_le_bytes());
-    out.extend([0; 4]);
-    out.extend(add(first, layout.table_sectors)?.to_be_bytes());
-    out.extend([0; 4]);
-    let root = layout.folders.first();
-    let root = root.ok_or_else(|| Error::corrupt("an image without a root"))?;
-    out.extend(record(root.sector, root.len, true, &[0], &[], made)?);
-    for (text, len) in [
-        ("", 128),
-        ("", 128),
-        ("", 128),
-        ("DORMOUSE", 128),
-        ("", 37),
-        ("", 37),
-        ("", 37),
-    ] {
-        out.extend(padded(text, len)?);
-    }
-    // Created, modified; expires and takes effect at no time.
-    out.extend(made.long);
-    out.extend(made.long);
-    for _ in 0..2 {
-        out.extend([b'0'; 16]);
-        out.push(0);
-    }
-    out.extend([1, 0]);
-    out.resize(SECTOR as usize, 0);
-    Ok(out)
-}
-
-/// The descriptor that ends their set (8.3).
-fn terminator() -> Vec<u8> {
-    let mut out = vec![255];
-    out.extend(b"CD001\x01");
-    out.resize(SECTOR as usize, 0);
-    out
-}
-
-/// A text filled with spaces.
-fn padded(text: &str, len: usize) -> Result<Vec<u8>> {
-    if text.len() > len || !text.is_ascii() {
-        return Err(Error::limit(format!(
-            "{text:?} is no label of {len} letters at most"
-        )));
-    }
-    let mut out = text.as_bytes().to_vec();
-    out.resize(len, b' ');
-    Ok(out)
-}
-
-/// A number in both byte orders (7.3.3).
-fn both(value: u32) -> [u8; 8] {
-    let mut out = [0; 8];
-    let (little, big) = out.split_at_mut(4);
-    little.copy_from_slice(&value.to_le_bytes());
-    big.copy_from_slice(&value.to_be_bytes());
-    out
-}
-
-/// A time in the two forms of the format, in UTC.
-struct Stamp {
-    /// 9.1.5
-    short: [u8; 7],
-    /// 8.4.26.1
-    long: [u8; 17],
-}
-
-impl Stamp {
-    fn of(time: Time) -> Result<Self> {
-        let bad = || Error::limit("a time that ISO 9660 cannot hold");
-        let instant = Timestamp::from_second(time.seconds).map_err(|_| bad())?;
-        let at = instant.to_zoned(jiff::tz::TimeZone::UTC).datetime();
-        let year = at
-            .year()
-            .checked_sub(1900)
-            .and_then(|year| u8::try_from(year).ok());
-        let mut short = [year.ok_or_else(bad)?, 0, 0, 0, 0, 0, 0];
-        let parts = [at.month(), at.day(), at.hour(), at.minute(), at.second()];
-        for (to, from) in short.iter_mut().skip(1).zip(parts) {
-            *to = u8::try_from(from).map_err(|_| bad())?;
-        }
-        let text = format!(
-            "{:04}{:02}{:02}{:02}{:02}{:02}00\0",
-            at.year(),
-            at.month(),
-            at.day(),
-            at.hour(),
-            at.minute(),
-            at.second()
-        );
-        let long = <[u8; 17]>::try_from(text.as_bytes()).map_err(|_| bad())?;
-        Ok(Self { short, long })
-    }
 }
 
 fn too_large() -> Error {
