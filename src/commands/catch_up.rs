@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
+use dormouse_block::{Error, ErrorKind};
 use dormouse_engine::{
     BundleOptions, Decision, Inject, WrittenBundle, host, plan_name, write_bundle,
 };
@@ -45,9 +46,28 @@ pub(crate) fn run(arguments: &Arguments, settings: &Settings) -> anyhow::Result<
     let opened = open_all(&arguments.images, settings)?;
     let mut plans: BTreeMap<String, CatchUp> = BTreeMap::new();
     let mut exit = say_gaps(&opened.gaps, settings);
+    let alone = opened
+        .machines
+        .iter()
+        .map(|(_, points)| points.len())
+        .sum::<usize>()
+        == 1;
     for (machine, points) in &opened.machines {
         for id in points {
-            let (decision, assessments) = decide(machine, id, &standard, Inject::Never)?;
+            let (decision, assessments) = match decide(machine, id, &standard, Inject::Never) {
+                Ok(decided) => decided,
+                Err(error) if alone => return Err(error),
+                // One of several that cannot be planned for does not keep the others from it.
+                Err(error) => {
+                    let error = error.downcast::<Error>()?;
+                    if matches!(error.kind(), ErrorKind::Io | ErrorKind::Cancelled) {
+                        return Err(error.into());
+                    }
+                    say(&format!("{}@{id}: {}", machine.name, error.with_causes()));
+                    exit = exit.max(Exit::Incomplete);
+                    continue;
+                }
+            };
             if let Decision::CatchUp { plan } = decision {
                 plans.insert(plan_name(&plan), *plan);
                 exit = exit.max(Exit::Findings);
