@@ -85,7 +85,8 @@ echo "power_file_bytes=$(stat -c %s "$scratch/finished.state")"
 release=$("$dormouse" inspect "$scratch/full.state" --format json --no-progress 2>/dev/null |
   jq -r '.machines[0].points[0].memory.kernel.release' || true)
 [ "$release" = 6.1.0-9-amd64 ] || { echo "memory: the kernel was not found ($release)" >&2; exit 1; }
-hyperfine --shell=none --warmup 2 --runs 7 --ignore-failure --style none --export-json "$scratch/times.json" \
+# Into /dev/null, grep would stop at its first match, after a third of the file.
+hyperfine --shell=none --output pipe --warmup 2 --runs 7 --ignore-failure --style none --export-json "$scratch/times.json" \
   --command-name grep "grep -c 'Linux version' $scratch/full.state" \
   --command-name dormouse "$dormouse inspect $scratch/full.state --format json --no-progress" >/dev/null 2>&1
 jq -r '(.results | map({ (.command): .median }) | add) as $m |

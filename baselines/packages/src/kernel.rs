@@ -1,10 +1,12 @@
 //! The kernels of a guest, and which of them its boot menu starts when nobody chooses.
 
+pub(crate) mod batch;
 mod grub;
 mod image;
 pub(crate) mod memory;
 mod menus;
 pub(crate) mod start;
+pub(crate) mod texts;
 
 use std::collections::BTreeSet;
 
@@ -23,6 +25,10 @@ const MAX_MENU: u64 = 4 << 20;
 const MODULES: [&str; 2] = ["/lib/modules", "/usr/lib/modules"];
 /// What an image of a kernel is called before its release or flavour.
 const IMAGES: [&[u8]; 3] = [b"vmlinuz-", b"vmlinux-", b"Image-"];
+
+fn offset(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
 
 /// The kernel that is started when nobody chooses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

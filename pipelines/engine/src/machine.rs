@@ -5,6 +5,7 @@ mod fact;
 mod layout;
 mod memory;
 mod point;
+mod search;
 mod swap_files;
 
 use std::path::{Path, PathBuf};

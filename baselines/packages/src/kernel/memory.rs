@@ -18,22 +18,12 @@
 //! of its fields at once; all such pages must agree.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
-use dormouse_block::{le_u32, slice_at};
-use memchr::memmem::Finder;
 use serde::{Deserialize, Serialize};
 
 use super::start::{StartSearch, SystemStart};
+use super::texts::{MemoryTexts, Text};
 
-/// What every banner begins with.
-const NEEDLE: &[u8] = b"Linux version ";
-/// Longest banner: builders' names are in it, and compilers' versions.
-const MAX_TEXT: usize = 768;
-/// Bytes that a text may reach over a border, with what stands before and behind it.
-const OVERLAP: usize = MAX_TEXT + 64;
-/// Bytes of a page, at whose beginning `VMCOREINFO` and `KUSER_SHARED_DATA` stand.
-const PAGE: u64 = 4096;
 /// Different texts that are remembered.
 const MAX_CANDIDATES: usize = 256;
 /// Texts that are looked at: a memory full of nothing else is nobody's.
@@ -100,18 +90,10 @@ pub struct MemoryKernels {
     pub candidates: Vec<KernelCandidate>,
 }
 
-/// Looks through memory for its kernel and when that was started, piece by piece, in any order; no more than two kilobytes of it
-/// are kept. Texts may lie over the borders of pieces that follow each other; `VMCOREINFO` and Windows's shared data are looked for
-/// in pieces that hold their pages whole, as pieces of saved memory do.
+/// What the batches of a memory say of its kernel and its start, put together.
+#[derive(Default)]
 pub struct KernelSearch {
-    finder: Finder<'static>,
-    /// The end of the last piece, in which texts may begin that go on in the next.
-    tail: Vec<u8>,
-    /// How much of the tail was looked at: the byte before the rest.
-    seen: usize,
-    /// The block of the last piece, and where it ended.
-    block: String,
-    end: u64,
+    /// Each text: in how many places, and the first of them.
     found: BTreeMap<(KernelText, String), (u64, (String, u64))>,
     build_ids: BTreeMap<String, String>,
     start: StartSearch,
@@ -120,175 +102,36 @@ pub struct KernelSearch {
     overflowed: bool,
 }
 
-impl Default for KernelSearch {
-    fn default() -> Self {
-        Self {
-            finder: Finder::new(NEEDLE),
-            tail: Vec::new(),
-            seen: 0,
-            block: String::new(),
-            end: 0,
-            found: BTreeMap::new(),
-            build_ids: BTreeMap::new(),
-            start: StartSearch::default(),
-            looked_at: 0,
-            overflowed: false,
-        }
-    }
-}
-
-pub(super) fn offset(len: usize) -> u64 {
-    u64::try_from(len).unwrap_or(u64::MAX)
-}
-
 impl KernelSearch {
-    /// Looks through a piece of memory: the bytes of `block` from `at` on.
-    pub fn take(&mut self, block: &str, at: u64, bytes: &[u8]) {
-        if self.block != block || self.end != at {
-            self.rest();
-            block.clone_into(&mut self.block);
-        }
-        self.end = at.saturating_add(offset(bytes.len()));
-        self.pages(at, bytes);
-        self.start.take(block, at, bytes);
-        // Over the border: what begins in the tail.
-        let lead = bytes.get(..OVERLAP).unwrap_or(bytes);
-        let mut joined = std::mem::take(&mut self.tail);
-        let (before, seen) = (joined.len(), std::mem::take(&mut self.seen));
-        joined.extend_from_slice(lead);
-        let start = at.saturating_sub(offset(before));
-        if lead.len() == bytes.len() {
-            // All of it, but for what may go on.
-            let until = joined.len().saturating_sub(OVERLAP);
-            if until <= seen {
-                (self.tail, self.seen) = (joined, seen);
-                return;
+    /// Adds what was found in a batch. Batches come in their order, so that the first place of a text is the first.
+    pub fn note(&mut self, batch: MemoryTexts) {
+        for text in batch.texts {
+            if text.looked_at <= MAX_TEXTS.saturating_sub(self.looked_at) {
+                self.text(text);
             }
-            self.texts(&joined, start, seen..until);
-            self.tail = joined.split_off(until.saturating_sub(1));
-            self.seen = 1;
-            return;
         }
-        self.texts(&joined, start, seen..before);
-        let until = bytes.len().saturating_sub(OVERLAP);
-        // Its first text may have something printable before it.
-        let first = before.checked_sub(1).and_then(|last| joined.get(last..));
-        match first {
-            Some(first) if bytes.starts_with(NEEDLE) => {
-                self.texts(first, at.saturating_sub(1), 1..2);
-                self.texts(bytes, at, 1..until);
-            }
-            _ => self.texts(bytes, at, 0..until),
-        }
-        let keep = until.saturating_sub(1);
-        self.tail
-            .extend_from_slice(bytes.get(keep..).unwrap_or_default());
-        self.seen = 1;
+        self.looked_at = self.looked_at.saturating_add(batch.looked_at);
+        self.overflowed |= self.looked_at > MAX_TEXTS;
+        self.start.note(batch.start);
     }
 
-    /// What waits in the tail, with nothing behind it.
-    fn rest(&mut self) {
-        let (tail, seen) = (
-            std::mem::take(&mut self.tail),
-            std::mem::take(&mut self.seen),
-        );
-        let start = self.end.saturating_sub(offset(tail.len()));
-        self.texts(&tail, start, seen..tail.len());
-    }
-
-    /// Texts that begin in that range of `bytes`, which begin at `start` of the block.
-    fn texts(&mut self, bytes: &[u8], start: u64, range: Range<usize>) {
-        let last = range.end.saturating_add(NEEDLE.len()).saturating_sub(1);
-        let searched = bytes.get(range.start..last.min(bytes.len()));
-        let found = self.finder.find_iter(searched.unwrap_or_default());
-        let found: Vec<usize> = found.collect();
-        for found in found {
-            let at = found.saturating_add(range.start);
-            let before = at.checked_sub(1).and_then(|at| bytes.get(at).copied());
-            let text = bytes.get(at..).unwrap_or_default();
-            self.text(start.saturating_add(offset(at)), before, text);
-        }
-    }
-
-    fn text(&mut self, at: u64, before: Option<u8>, text: &[u8]) {
-        self.looked_at = self.looked_at.saturating_add(1);
-        if self.looked_at > MAX_TEXTS {
+    fn text(&mut self, text: Text) {
+        let key = (text.kind, text.text);
+        if !self.found.contains_key(&key) && self.found.len() >= MAX_CANDIDATES {
             self.overflowed = true;
             return;
         }
-        let text = text.get(..MAX_TEXT).unwrap_or(text);
-        let printable = |byte: &u8| (0x20..0x7f).contains(byte);
-        let len = text.iter().position(|byte| !printable(byte));
-        let Some((line, rest)) = text.split_at_checked(len.unwrap_or(text.len())) else {
-            return;
-        };
-        let line = String::from_utf8_lossy(line);
-        if parts(&line).is_none() {
-            return;
+        if let Some(id) = text.build_id {
+            self.build_ids.insert(key.1.clone(), id);
         }
-        let is_own = !before.is_some_and(|byte| printable(&byte)) && rest.starts_with(b"\n\0");
-        let kind = if is_own {
-            KernelText::Banner
-        } else {
-            KernelText::Quoted
-        };
-        self.note(kind, &line, at);
-    }
-
-    fn note(&mut self, kind: KernelText, text: &str, at: u64) {
-        let key = (kind, text.to_owned());
-        if let Some((places, _)) = self.found.get_mut(&key) {
-            *places = places.saturating_add(1);
-        } else if self.found.len() < MAX_CANDIDATES {
-            self.found.insert(key, (1, (self.block.clone(), at)));
-        } else {
-            self.overflowed = true;
-        }
-    }
-
-    /// What stands at the beginning of pages.
-    fn pages(&mut self, at: u64, bytes: &[u8]) {
-        let Some(first) = at.checked_next_multiple_of(PAGE) else {
-            return;
-        };
-        let skip = usize::try_from(first.saturating_sub(at)).unwrap_or(usize::MAX);
-        let pages = bytes.get(skip..).unwrap_or_default();
-        let size = usize::try_from(PAGE).unwrap_or(4096);
-        for (number, page) in pages.chunks_exact(size).enumerate() {
-            let place = first.saturating_add(offset(number).saturating_mul(PAGE));
-            // The notes themselves, and as their header has them.
-            let plain = page.strip_prefix(b"OSRELEASE=");
-            let noted = || {
-                let name = page.get(12..)?.strip_prefix(b"VMCOREINFO\0\0")?;
-                name.strip_prefix(b"OSRELEASE=")
-            };
-            if let Some(text) = plain.or_else(noted) {
-                self.vmcoreinfo(place, text);
-            } else if let Some(release) = shared_data(page) {
-                self.note(KernelText::SharedData, &release, place);
-            }
-        }
-    }
-
-    fn vmcoreinfo(&mut self, at: u64, text: &[u8]) {
-        let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
-        let text = String::from_utf8_lossy(text);
-        let mut lines = text.lines();
-        let Some(release) = lines.next().filter(|release| is_release(release)) else {
-            return;
-        };
-        let id = lines.find_map(|line| line.strip_prefix("BUILD-ID="));
-        let id = id.filter(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit()) && id.len() <= 64);
-        if let Some(id) = id {
-            self.build_ids.insert(release.to_owned(), id.to_owned());
-        }
-        self.note(KernelText::Vmcoreinfo, release, at);
+        let first = || (0, (text.block.to_string(), text.at));
+        let (places, _) = self.found.entry(key).or_insert_with(first);
+        *places = places.saturating_add(1);
     }
 
     /// What all of it says.
     #[must_use]
     pub fn finish(mut self) -> MemoryKernels {
-        self.rest();
         let found = std::mem::take(&mut self.found);
         let mut candidates: BTreeMap<(KernelText, String, Option<String>), KernelCandidate> =
             BTreeMap::new();
@@ -433,7 +276,7 @@ fn disagree(candidates: &[KernelCandidate]) -> String {
 }
 
 /// Release and build of a banner. A build has a number.
-fn parts(line: &str) -> Option<(&str, &str)> {
+pub(super) fn parts(line: &str) -> Option<(&str, &str)> {
     let rest = line.strip_prefix("Linux version ")?;
     let (release, rest) = rest.split_once(' ')?;
     let at = rest.find(" #")?;
@@ -443,7 +286,7 @@ fn parts(line: &str) -> Option<(&str, &str)> {
 }
 
 /// `6.1.0-13-amd64`: two numbers at least, and nothing that no release has.
-fn is_release(text: &str) -> bool {
+pub(super) fn is_release(text: &str) -> bool {
     let mut numbers = text.split('.');
     let number = |part: Option<&str>| {
         part.is_some_and(|part| part.starts_with(|c: char| c.is_ascii_digit()))
@@ -454,30 +297,4 @@ fn is_release(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-+~".contains(&byte))
-}
-
-/// The version and build of Windows in a page that is its `KUSER_SHARED_DATA` (`ntddk.h`): the folder of the system in
-/// UTF-16, clocks whose two halves agree, a kind of product that is said to be valid, and a version that exists.
-fn shared_data(page: &[u8]) -> Option<String> {
-    let folder = slice_at(page, 0x30, 8).ok()?;
-    let [drive, 0, b':', 0, b'\\', 0, b'W' | b'w', 0] = folder else {
-        return None;
-    };
-    let field = |at: usize| le_u32(page, at).ok();
-    let clock = |at: usize| {
-        let high = field(at.checked_add(4)?)?;
-        (high == field(at.checked_add(8)?)?).then_some(high)
-    };
-    clock(0x08)?;
-    let time = clock(0x14)?;
-    let (major, minor, build) = (field(0x26c)?, field(0x270)?, field(0x260)?);
-    // Before Windows 10 the build stands elsewhere.
-    let sound = drive.is_ascii_alphabetic()
-        && time != 0
-        && (1..=3).contains(&field(0x264)?)
-        && field(0x268)? & 0xff == 1
-        && major == 10
-        && minor == 0
-        && (10_000..100_000).contains(&build);
-    sound.then(|| format!("{major}.{minor}.{build}"))
 }

@@ -16,6 +16,7 @@
 //! Only kernels of 64 bits with the low byte first are known so.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use dormouse_block::{le_u16, le_u64, slice_at};
 use jiff::Timestamp;
@@ -23,16 +24,14 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use memchr::memmem::Finder;
 
-use super::memory::{counted, offset};
+use super::batch::Places;
+use super::memory::counted;
+use super::offset;
+use super::texts::beginnings;
 
 /// What every such text has, behind the names of driver and device.
-const NEEDLE: &[u8] = b"setting system clock to ";
-/// Bytes that are needed before the needle: names of driver and device, and the head of a record.
-const BEFORE: usize = 96;
-/// Bytes that are needed from the needle on: the rest of the text and the next record's number; or a `timekeeper`'s fields.
-const AFTER: usize = 96;
-/// Kept of the last piece.
-const WINDOW: usize = BEFORE + AFTER;
+static NEEDLE: LazyLock<Finder<'static>> =
+    LazyLock::new(|| Finder::new(b"setting system clock to "));
 /// Longest names of driver and device.
 const MAX_NAMES: usize = 72;
 /// Different instants that are remembered, of each kind.
@@ -82,16 +81,84 @@ impl Instants {
     }
 }
 
-/// Looks through memory for when its kernel was started, piece by piece. Keeps the last [`WINDOW`] bytes.
+/// What a batch of memory says of when its kernel was started.
+#[derive(Default)]
+pub(super) struct StartTexts {
+    /// Texts that were looked at.
+    looked_at: u64,
+    /// Instants by records of a kernel's log, and by other texts.
+    records: Vec<i64>,
+    quoted: Vec<i64>,
+    /// What each `timekeeper` shows: its seconds now, and when it was started.
+    clocks: Vec<(i64, i64)>,
+}
+
+impl StartTexts {
+    /// Looks at these places.
+    pub(super) fn look(&mut self, places: &Places<'_>) {
+        for needle in beginnings(places, &NEEDLE) {
+            self.looked_at = self.looked_at.saturating_add(1);
+            self.text(places, needle);
+        }
+        self.timekeepers(places);
+    }
+
+    /// The text whose needle stands there.
+    fn text(&mut self, places: &Places<'_>, needle: usize) {
+        let (bytes, start) = (places.bytes, places.at);
+        let date = needle.saturating_add(NEEDLE.needle().len());
+        let Some((instant, len)) = instant(places.from(date)) else {
+            return;
+        };
+        let end = date.saturating_add(len);
+        let begins = |begin: &usize| {
+            let names = bytes.get(*begin..needle).unwrap_or_default();
+            is_names(names)
+                && (is_block(bytes, start, *begin, end) || is_printk_log(bytes, *begin, end))
+        };
+        let mut begin = needle.saturating_sub(MAX_NAMES)..needle;
+        if begin.any(|begin| begins(&begin)) {
+            self.records.push(instant);
+        } else {
+            self.quoted.push(instant);
+        }
+    }
+
+    /// Every `timekeeper` (`include/linux/timekeeper_internal.h`), by `xtime_sec` and the five fields behind it.
+    fn timekeepers(&mut self, places: &Places<'_>) {
+        /// Bytes that are looked at together, since next to none holds such a number.
+        const GROUP: usize = 512;
+        let aligned = |place: usize| places.aligned(place, 8);
+        let (first, last) = (aligned(places.range.start), aligned(places.range.end));
+        let words = places.bytes.get(first..last.min(places.bytes.len()));
+        for (nth, group) in words.unwrap_or_default().chunks(GROUP).enumerate() {
+            if !may_hold_clock(group) {
+                continue;
+            }
+            for (word, _) in (0..GROUP).step_by(8).zip(group.chunks_exact(8)) {
+                let at = nth.saturating_mul(GROUP).saturating_add(word);
+                self.clocks
+                    .extend(timekeeper(places.from(first.saturating_add(at))));
+            }
+        }
+    }
+}
+
+/// Whether a word of these may be a number of seconds that a clock shows: whether it is less than 2^32 above the least. Only
+/// then does one more subtraction turn the highest bit of the difference from 0 to 1. Said without comparing, it is four
+/// instructions for two words on every x86-64, whose oldest compare no words of 64 bits.
+fn may_hold_clock(words: &[u8]) -> bool {
+    let bits = words.chunks_exact(8).fold(0, |bits, word| {
+        let word = <[u8; 8]>::try_from(word).map_or(0, i64::from_le_bytes);
+        let above = word.wrapping_sub(CLOCK.start);
+        bits | (above.wrapping_sub(1 << 32) & !above)
+    });
+    bits < 0
+}
+
+/// What all batches say of when the kernel was started.
+#[derive(Default)]
 pub(super) struct StartSearch {
-    finder: Finder<'static>,
-    block: String,
-    /// The end of what was taken of the block.
-    tail: Vec<u8>,
-    /// Where it ends.
-    end: u64,
-    /// Where what was not looked at yet begins.
-    next: u64,
     records: Instants,
     quoted: Instants,
     /// Starts by a `timekeeper`, in whole seconds.
@@ -101,139 +168,24 @@ pub(super) struct StartSearch {
     looked_at: u64,
 }
 
-impl Default for StartSearch {
-    fn default() -> Self {
-        Self {
-            finder: Finder::new(NEEDLE),
-            block: String::new(),
-            tail: Vec::new(),
-            end: 0,
-            next: 0,
-            records: Instants::default(),
-            quoted: Instants::default(),
-            clocks: Instants::default(),
-            now: 0,
-            looked_at: 0,
-        }
-    }
-}
-
 impl StartSearch {
-    /// Looks through a piece of memory: the bytes of `block` from `at` on.
-    pub(super) fn take(&mut self, block: &str, at: u64, bytes: &[u8]) {
-        if self.block != block || self.end != at {
-            self.rest();
-            block.clone_into(&mut self.block);
-            self.next = at;
-        }
-        self.end = at.saturating_add(offset(bytes.len()));
-        let complete = self.end.saturating_sub(offset(AFTER));
-        // Over the border: with what stands before the piece.
-        let lead = bytes.get(..WINDOW).unwrap_or(bytes);
-        let mut joined = std::mem::take(&mut self.tail);
-        let start = at.saturating_sub(offset(joined.len()));
-        joined.extend_from_slice(lead);
-        let until = complete.min(at.saturating_add(offset(BEFORE)));
-        self.look(&joined, start, until);
-        self.look(bytes, at, complete);
-        let end = if lead.len() == bytes.len() {
-            joined.as_slice()
-        } else {
-            bytes
-        };
-        let keep = end.len().saturating_sub(WINDOW);
-        self.tail = end.get(keep..).unwrap_or_default().to_vec();
-    }
-
-    /// What waits in the tail, with nothing behind it.
-    fn rest(&mut self) {
-        let tail = std::mem::take(&mut self.tail);
-        let start = self.end.saturating_sub(offset(tail.len()));
-        self.look(&tail, start, self.end);
-    }
-
-    /// What begins in `bytes`, which begin at `start` of the block, from the first place not looked at to `until`.
-    fn look(&mut self, bytes: &[u8], start: u64, until: u64) {
-        let from = self.next.max(start);
-        if until <= from {
-            return;
-        }
-        self.next = until;
-        let place = |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(usize::MAX);
-        let (from, until) = (place(from), place(until).min(bytes.len()));
-        let last = until
-            .saturating_add(NEEDLE.len())
-            .saturating_sub(1)
-            .min(bytes.len());
-        let searched = bytes.get(from..last).unwrap_or_default();
-        let found: Vec<usize> = self.finder.find_iter(searched).collect();
-        for found in found {
-            self.text(bytes, start, found.saturating_add(from));
-        }
-        self.timekeepers(bytes, start, from..until);
-    }
-
-    /// The text whose needle stands there.
-    fn text(&mut self, bytes: &[u8], start: u64, needle: usize) {
-        self.looked_at = self.looked_at.saturating_add(1);
-        if self.looked_at > MAX_TEXTS {
-            return;
-        }
-        let date = needle.saturating_add(NEEDLE.len());
-        let Some((instant, len)) = bytes.get(date..).and_then(instant) else {
-            return;
-        };
-        let end = date.saturating_add(len);
-        let begins = |begin: &usize| {
-            let names = bytes.get(*begin..needle).unwrap_or_default();
-            is_names(names)
-                && (is_block(bytes, start, *begin, end) || is_printk_log(bytes, *begin, end))
-        };
-        let mut places = needle.saturating_sub(MAX_NAMES)..needle;
-        if places.any(|begin| begins(&begin)) {
+    /// Adds what was found in a batch.
+    pub(super) fn note(&mut self, batch: StartTexts) {
+        self.looked_at = self.looked_at.saturating_add(batch.looked_at);
+        for instant in batch.records {
             self.records.note(instant);
-        } else {
+        }
+        for instant in batch.quoted {
             self.quoted.note(instant);
         }
-    }
-
-    /// Every `timekeeper` (`include/linux/timekeeper_internal.h`) in that range, by `xtime_sec` and the five fields behind it.
-    fn timekeepers(&mut self, bytes: &[u8], start: u64, range: std::ops::Range<usize>) {
-        /// Words that are looked at together, since next to none is such a number.
-        const GROUP: usize = 64;
-        let align = usize::try_from(start.wrapping_neg() % 8).unwrap_or_default();
-        let aligned = |at: usize| {
-            let at = at.saturating_sub(align).checked_next_multiple_of(8);
-            at.unwrap_or(usize::MAX).saturating_add(align)
-        };
-        let (first, last) = (aligned(range.start), aligned(range.end).min(bytes.len()));
-        let words = bytes.get(first..last).unwrap_or_default();
-        let is_clock = |word: &[u8]| {
-            let word = <[u8; 8]>::try_from(word).map_or(0, i64::from_le_bytes);
-            CLOCK.contains(&word)
-        };
-        for (nth, group) in words.chunks(GROUP).enumerate() {
-            let any = group
-                .chunks_exact(8)
-                .fold(false, |any, word| any | is_clock(word));
-            if !any {
-                continue;
-            }
-            for (word, _) in (0..GROUP).step_by(8).zip(group.chunks(8)) {
-                let at = first
-                    .saturating_add(nth.saturating_mul(GROUP))
-                    .saturating_add(word);
-                if let Some((now, started)) = bytes.get(at..).and_then(timekeeper) {
-                    self.clocks.note(started);
-                    self.now = self.now.max(now);
-                }
-            }
+        for (now, started) in batch.clocks {
+            self.clocks.note(started);
+            self.now = self.now.max(now);
         }
     }
 
     /// What all of it says.
-    pub(super) fn finish(mut self) -> Result<SystemStart, String> {
-        self.rest();
+    pub(super) fn finish(self) -> Result<SystemStart, String> {
         if self.looked_at > MAX_TEXTS || self.records.overflowed || self.clocks.overflowed {
             return Err(format!(
                 "its memory holds more than {MAX_INSTANTS} different instants at which kernels started, or {MAX_TEXTS} texts about them"

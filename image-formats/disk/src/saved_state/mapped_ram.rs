@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use dormouse_block::{Error, Result, Source};
 
+use super::STEP;
 use super::pieces::Pieces;
 use super::stream::Stream;
 
 /// The only version.
 const VERSION: u32 = 1;
-/// Bytes of the bitmap that are read at once, and pages that are handed over at once.
-const STEP: u64 = 1 << 20;
 
 /// Where a block's pages are.
 pub(super) struct MappedBlock {

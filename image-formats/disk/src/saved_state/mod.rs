@@ -2,7 +2,7 @@
 //!
 //! [`recognise_state`] says what a file is by its first bytes, which is all that a power state needs; [`SavedMemory::open`]
 //! finds the guest's memory in it, and [`SavedMemory::read`] hands that over piece by piece, in the order in which it was
-//! kept. No more of it is held than one buffer. Formats stand in the static table [`STATE_FORMATS`].
+//! kept. No more of it is held than one buffer of 128 KiB. Formats stand in the static table [`STATE_FORMATS`].
 //!
 //! Limits: [`MAX_RAM`] of memory, [`MAX_BLOCKS`] blocks of it; of pages that were sent again while the machine ran, at most
 //! [`MAX_ROUNDS`] times all of it; a packed state of at most [`MAX_RATIO`] times its file.
@@ -38,6 +38,8 @@ pub const MAX_BLOCKS: usize = 4096;
 pub const MAX_ROUNDS: u64 = 64;
 /// How much more than its file a packed state may hold. Zeroes pack best, and a page of them is 9 bytes of a stream.
 pub const MAX_RATIO: u64 = 4096;
+/// Bytes read at once, and all the memory that is held: they are still in a processor's own cache when they are handed over.
+const STEP: u64 = 128 << 10;
 /// Bytes at the start of a file that are looked at.
 const HEAD: usize = 4096;
 
@@ -264,7 +266,7 @@ impl SavedMemory {
             beside: self.beside.as_ref().map(|(_, source)| source),
         };
         (self.format.read)(&reading, &mut pieces)?;
-        pieces.finish()
+        Ok(pieces.finish())
     }
 }
 

@@ -1,13 +1,10 @@
-//! Memory on its way to whoever reads it: pages that follow each other are handed over together.
+//! Memory on its way to whoever reads it: a page, or many that lie together in the file.
 
 use std::collections::BTreeMap;
 
 use dormouse_block::{Error, Result};
 
 use super::{MAX_BLOCKS, MAX_RAM, MAX_ROUNDS};
-
-/// Bytes that are handed over together: enough for searches to run at full speed, and all the memory that is held.
-const STEP: usize = 1 << 20;
 
 /// A piece of guest memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,15 +49,13 @@ pub struct RamRead {
     pub bytes: u64,
 }
 
-/// Collects pages into pieces.
+/// Hands pieces over, none of them beyond its block's end, all of them no oftener than may be.
 pub(super) struct Pieces<'t, 'f> {
     take: &'t mut (dyn FnMut(&Piece<'_>) -> Result<()> + 'f),
     blocks: Vec<RamBlock>,
     numbers: BTreeMap<String, usize>,
     total: u64,
     handed: u64,
-    waiting: Vec<u8>,
-    at: Option<(usize, u64)>,
 }
 
 impl<'t, 'f> Pieces<'t, 'f> {
@@ -71,8 +66,6 @@ impl<'t, 'f> Pieces<'t, 'f> {
             numbers: BTreeMap::new(),
             total: 0,
             handed: 0,
-            waiting: Vec::new(),
-            at: None,
         }
     }
 
@@ -124,28 +117,7 @@ impl<'t, 'f> Pieces<'t, 'f> {
         Ok(())
     }
 
-    /// Where the next `len` bytes of a block are to be put.
-    pub(super) fn room(&mut self, block: usize, offset: u64, len: usize) -> Result<&mut [u8]> {
-        let size = u64::try_from(len).unwrap_or(u64::MAX);
-        self.charge(block, offset, size)?;
-        let follows = self.at.is_some_and(|(before, start)| {
-            let waiting = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
-            before == block && start.saturating_add(waiting) == offset
-        });
-        if !follows || self.waiting.len().saturating_add(len) > STEP {
-            self.flush()?;
-            self.at = Some((block, offset));
-        }
-        let from = self.waiting.len();
-        self.waiting.resize(from.saturating_add(len), 0);
-        self.waiting
-            .get_mut(from..)
-            .ok_or_else(|| Error::corrupt("a page without room"))
-    }
-
-    /// Bytes that are at hand as a whole.
     pub(super) fn bytes(&mut self, block: usize, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.flush()?;
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.charge(block, offset, size)?;
         let name = self.blocks.get(block).map_or("", |block| &block.name);
@@ -157,7 +129,6 @@ impl<'t, 'f> Pieces<'t, 'f> {
     }
 
     pub(super) fn fill(&mut self, block: usize, offset: u64, len: u64, byte: u8) -> Result<()> {
-        self.flush()?;
         self.charge(block, offset, len)?;
         let name = self.blocks.get(block).map_or("", |block| &block.name);
         (self.take)(&Piece::Fill {
@@ -168,25 +139,10 @@ impl<'t, 'f> Pieces<'t, 'f> {
         })
     }
 
-    fn flush(&mut self) -> Result<()> {
-        let Some((block, offset)) = self.at.take() else {
-            return Ok(());
-        };
-        let name = self.blocks.get(block).map_or("", |block| &block.name);
-        let handed = (self.take)(&Piece::Bytes {
-            block: name,
-            offset,
-            bytes: &self.waiting,
-        });
-        self.waiting.clear();
-        handed
-    }
-
-    pub(super) fn finish(mut self) -> Result<RamRead> {
-        self.flush()?;
-        Ok(RamRead {
+    pub(super) fn finish(self) -> RamRead {
+        RamRead {
             blocks: self.blocks,
             bytes: self.handed,
-        })
+        }
     }
 }

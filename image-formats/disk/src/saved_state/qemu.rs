@@ -71,10 +71,9 @@ fn read(reading: &Reading<'_>, pieces: &mut Pieces<'_, '_>) -> Result<()> {
 
 /// Reads the memory of a stream that begins where `stream` stands.
 pub(super) fn read_stream(stream: &mut Stream, pieces: &mut Pieces<'_, '_>) -> Result<()> {
-    let mut magic = [0; 8];
-    stream.exact(&mut magic)?;
-    if &magic != MAGIC {
-        let version = be_u32(&magic, 4)?;
+    let magic = stream.take(MAGIC.len())?;
+    if magic != MAGIC {
+        let version = be_u32(magic, 4)?;
         return Err(if magic.starts_with(b"QEVM") {
             Error::unsupported(format!("version {version} of QEMU's migration stream"))
         } else {
@@ -231,7 +230,7 @@ impl Ram {
             match flags & !flag::CONTINUE {
                 flag::PAGE => {
                     let block = self.chosen()?;
-                    stream.exact(pieces.room(block, offset, size)?)?;
+                    pieces.bytes(block, offset, stream.take(size)?)?;
                 }
                 flag::FILLED => {
                     let block = self.chosen()?;

@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use dormouse_block::{Result, Source};
 
+use super::STEP;
 use super::pieces::Pieces;
-
-/// Bytes handed over at once.
-const STEP: u64 = 1 << 20;
 
 /// Hands over `len` bytes of `source` from `from` on as the block called `name`. Holes of the file are zeroes.
 pub(super) fn hand_over(

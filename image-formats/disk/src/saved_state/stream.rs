@@ -7,8 +7,8 @@ use dormouse_block::{Error, Result, Source};
 
 use super::MAX_RATIO;
 
-/// Bytes read at once.
-const BUFFER: usize = 1 << 20;
+/// Bytes read at once, as [`super::STEP`].
+const BUFFER: usize = 128 << 10;
 /// Least that a packed state may hold, whatever its file's length.
 const LEAST: u64 = 64 << 20;
 
@@ -135,30 +135,22 @@ impl Stream {
         Error::corrupt("the saved state is cut off").at_offset(self.position())
     }
 
-    /// Fills `out`.
-    pub(super) fn exact(&mut self, mut out: &mut [u8]) -> Result<()> {
-        while !out.is_empty() {
-            self.fill(out.len().min(BUFFER))?;
-            let step = self.waiting().len().min(out.len());
-            if step == 0 {
-                return Err(self.cut());
-            }
-            let (now, later) = out.split_at_mut(step);
-            now.copy_from_slice(self.waiting().get(..step).unwrap_or_default());
-            self.start = self.start.saturating_add(step);
-            out = later;
+    /// The next `len` bytes, no more than [`BUFFER`].
+    pub(super) fn take(&mut self, len: usize) -> Result<&[u8]> {
+        self.fill(len)?;
+        let from = self.start;
+        let to = from.saturating_add(len);
+        if to > self.end {
+            return Err(self.cut());
         }
-        Ok(())
+        self.start = to;
+        let bytes = self.buffer.get(from..to);
+        bytes.ok_or_else(|| Error::limit("more of a stream at once than its buffer holds"))
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut out = [0; N];
-        self.fill(N)?;
-        let Some(bytes) = self.waiting().first_chunk::<N>() else {
-            return Err(self.cut());
-        };
-        out.copy_from_slice(bytes);
-        self.start = self.start.saturating_add(N);
+        out.copy_from_slice(self.take(N)?);
         Ok(out)
     }
 
@@ -188,9 +180,8 @@ impl Stream {
     /// A name behind its length of one byte.
     pub(super) fn name(&mut self) -> Result<String> {
         let len = self.byte()?;
-        let mut bytes = vec![0; usize::from(len)];
-        self.exact(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        let bytes = self.take(usize::from(len))?;
+        Ok(String::from_utf8_lossy(bytes).into_owned())
     }
 
     /// Leaves out `len` bytes.

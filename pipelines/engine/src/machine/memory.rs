@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use dormouse_block::{Error, ErrorKind, Gap, Locator, Result};
-use dormouse_disk::{Piece, SavedMemory};
-use dormouse_packages::{KernelCandidate, KernelSearch, RunningKernel};
+use dormouse_disk::SavedMemory;
+use dormouse_packages::{KernelCandidate, RunningKernel};
 use dormouse_remedy::WokenKernel;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use super::search::search;
 
 /// Saved memory of a restore point.
 #[derive(Clone)]
@@ -55,7 +57,7 @@ pub struct MemoryBlock {
 }
 
 impl PointMemory {
-    /// Reads all of it, once, in one buffer. What it does not say is a gap; none of them hides packages.
+    /// Reads all of it, once, in a few buffers. What it does not say is a gap; none of them hides packages.
     ///
     /// # Errors
     /// `Io` and `Cancelled`.
@@ -69,19 +71,7 @@ impl PointMemory {
                 may_hide_packages: false,
             });
         };
-        let mut search = KernelSearch::default();
-        let read = self.state.read(&mut |piece| {
-            if let Piece::Bytes {
-                block,
-                offset,
-                bytes,
-            } = piece
-            {
-                search.take(block, *offset, bytes);
-            }
-            Ok(())
-        });
-        let found = search.finish();
+        let (read, found) = search(&self.state);
         let mut fact = MemoryFact {
             place: self.place.clone(),
             format: self.state.evidence.format.clone(),

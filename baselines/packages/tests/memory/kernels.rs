@@ -1,20 +1,12 @@
 //! The kernel that runs in a machine's memory, and which build of it lies on disk.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
 
 use dormouse_filesystem::{Guest, MemoryTree};
-use dormouse_packages::{KernelSearch, KernelText, MemoryKernels, build_on_disk};
+use dormouse_packages::{KernelText, MemoryKernels, build_on_disk};
 
-fn offset(len: usize) -> u64 {
-    u64::try_from(len).unwrap()
-}
+use crate::{Search, in_pieces};
 
-const TEXT: &str = "Linux version 6.1.0-9-amd64 (debian-kernel@lists.debian.org) (gcc-12 12.2.0) #1 SMP Debian 6.1.27-1 (2023-05-08)";
-const OTHER: &str = "Linux version 6.1.0-13-amd64 (debian-kernel@lists.debian.org) (gcc-12 12.2.0) #1 SMP Debian 6.1.55-1 (2023-09-29)";
+pub(crate) const TEXT: &str = "Linux version 6.1.0-9-amd64 (debian-kernel@lists.debian.org) (gcc-12 12.2.0) #1 SMP Debian 6.1.27-1 (2023-05-08)";
+pub(crate) const OTHER: &str = "Linux version 6.1.0-13-amd64 (debian-kernel@lists.debian.org) (gcc-12 12.2.0) #1 SMP Debian 6.1.55-1 (2023-09-29)";
 
 fn memory(texts: &[(usize, &str)]) -> Vec<u8> {
     let mut memory = vec![0; 64 << 10];
@@ -26,18 +18,9 @@ fn memory(texts: &[(usize, &str)]) -> Vec<u8> {
 
 /// In one piece, and in pieces of a size that puts borders everywhere.
 fn search(memory: &[u8]) -> MemoryKernels {
-    let in_pieces = |size: usize| {
-        let mut search = KernelSearch::default();
-        for (number, piece) in memory.chunks(size).enumerate() {
-            search.take("ram", offset(number * size), piece);
-        }
-        search.finish()
-    };
-    let whole = in_pieces(memory.len());
-    // What stands at the beginning of a page is looked for in pieces that hold the page.
-    let has_pages = memory.windows(10).any(|ten| ten == b"OSRELEASE=");
+    let whole = in_pieces(memory, memory.len());
     for size in [97, 1000, 5000, 20_011] {
-        assert!(has_pages || in_pieces(size) == whole, "pieces of {size}");
+        assert_eq!(in_pieces(memory, size), whole, "pieces of {size}");
     }
     whole
 }
@@ -84,7 +67,7 @@ fn texts_over_borders_are_found_once() {
     // Two blocks never go on in each other.
     let text = banner();
     let (one, two) = text.as_bytes().split_at(40);
-    let mut search = KernelSearch::default();
+    let mut search = Search::default();
     search.take("a", 0, one);
     search.take("b", 40, two);
     assert!(search.finish().candidates.is_empty());
@@ -123,7 +106,7 @@ fn vmcoreinfo_is_a_witness_and_may_object() {
     memory[8192 + 12..8192 + 24].copy_from_slice(b"VMCOREINFO\0\0");
     let text = note.replace("-9-", "-13-");
     memory[8192 + 24..8192 + 24 + text.len()].copy_from_slice(text.as_bytes());
-    let mut search = KernelSearch::default();
+    let mut search = Search::default();
     search.take("ram", 0, &memory);
     let why = search.finish().running.unwrap_err();
     assert!(why.contains("6.1.0-13-amd64"), "{why}");
@@ -146,7 +129,7 @@ fn windows_is_known_by_its_shared_page() {
     }
     let folder: Vec<u8> = "C:\\Windows".bytes().flat_map(|byte| [byte, 0]).collect();
     page[0x30..0x30 + folder.len()].copy_from_slice(&folder);
-    let mut search = KernelSearch::default();
+    let mut search = Search::default();
     search.take("ram", 4096, &page);
     let running = search.finish().running.unwrap();
     assert_eq!(
@@ -154,7 +137,7 @@ fn windows_is_known_by_its_shared_page() {
         ("windows", "10.0.20348")
     );
     page[0x1c] ^= 1;
-    let mut search = KernelSearch::default();
+    let mut search = Search::default();
     search.take("ram", 4096, &page);
     assert!(search.finish().running.is_err());
 }

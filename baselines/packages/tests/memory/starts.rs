@@ -1,21 +1,13 @@
 //! When the kernel in a machine's memory was started.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
 
-use dormouse_packages::{KernelSearch, SystemStart};
+use dormouse_packages::SystemStart;
+
+use crate::{Search, in_pieces};
 
 const BANNER: &str = "Linux version 6.1.0-9-amd64 (debian-kernel@lists.debian.org) (gcc-12 12.2.0) #1 SMP Debian 6.1.27-1 (2023-05-08)";
 /// 2026-11-20T12:40:07Z.
-const START: i64 = 1_795_178_407;
+pub(crate) const START: i64 = 1_795_178_407;
 const DAY: i64 = 86_400;
-
-fn offset(len: usize) -> u64 {
-    u64::try_from(len).unwrap()
-}
 
 fn line(instant: i64) -> String {
     let at = jiff::Timestamp::from_second(instant).unwrap();
@@ -34,7 +26,7 @@ fn block(number: u64, text: &str, more: &[u8], next: u64) -> Vec<u8> {
     bytes
 }
 
-fn ring(instant: i64) -> Vec<u8> {
+pub(crate) fn ring(instant: i64) -> Vec<u8> {
     block(0xffff_f12e, &line(instant), b"\n\0", 0xffff_f12f)
 }
 
@@ -55,7 +47,7 @@ fn printk_log(head: usize, text: &str) -> Vec<u8> {
 
 /// A `timekeeper` by whose clock the system was started half a second before `started` and ran for `seconds`, and slept for
 /// `asleep` more.
-fn clock(started: i64, seconds: i64, asleep: i64) -> Vec<u8> {
+pub(crate) fn clock(started: i64, seconds: i64, asleep: i64) -> Vec<u8> {
     let whole = (started + asleep) * 1_000_000_000 - 500_000_000;
     let fields = [
         started + asleep + seconds,
@@ -82,20 +74,12 @@ fn memory(things: &[(usize, &[u8])]) -> Vec<u8> {
     memory
 }
 
-fn in_pieces(memory: &[u8], size: usize) -> Result<SystemStart, String> {
-    let mut search = KernelSearch::default();
-    for (number, piece) in memory.chunks(size).enumerate() {
-        search.take("ram", offset(number * size), piece);
-    }
-    search.finish().started
-}
-
 /// In one piece, and in pieces of a size that puts borders everywhere.
 fn start(things: &[(usize, &[u8])]) -> Result<SystemStart, String> {
     let memory = memory(things);
-    let whole = in_pieces(&memory, memory.len());
+    let whole = in_pieces(&memory, memory.len()).started;
     for size in [37, 97, 1000, 4096, 20_011] {
-        assert_eq!(in_pieces(&memory, size), whole, "pieces of {size}");
+        assert_eq!(in_pieces(&memory, size).started, whole, "pieces of {size}");
     }
     whole
 }
@@ -244,7 +228,7 @@ fn records_and_clocks_over_borders_are_found_once() {
     let (record, clock) = (ring(START), clock(START, 40, 0));
     for at in (4096 - 160..4096 + 16).step_by(8) {
         let memory = memory(&[(at, &record), (at + 160, &clock)]);
-        let found = in_pieces(&memory, 4096).unwrap();
+        let found = in_pieces(&memory, 4096).started.unwrap();
         assert_eq!(
             found.why,
             [
@@ -256,7 +240,7 @@ fn records_and_clocks_over_borders_are_found_once() {
     }
     // Two blocks never go on in each other.
     let bytes = memory(&[(4000, &record)]);
-    let mut search = KernelSearch::default();
+    let mut search = Search::default();
     search.take("a", 0, &bytes[..4050]);
     search.take("b", 4050, &bytes[4050..]);
     assert!(search.finish().started.is_err());
@@ -264,7 +248,7 @@ fn records_and_clocks_over_borders_are_found_once() {
 
 #[test]
 fn thousands_of_candidates_are_a_gap() {
-    let mut search = KernelSearch::default();
+    let mut search = Search::default();
     for nth in 0..5000 {
         search.take("ram", 0, &memory(&[(8000, &ring(START + nth))])[..16_384]);
     }
@@ -273,7 +257,7 @@ fn thousands_of_candidates_are_a_gap() {
     let why = search.finish().started.unwrap_err();
     assert!(why.contains("more than 64 different instants"), "{why}");
     // Texts elsewhere are counted as far as they go, and change nothing.
-    let mut search = KernelSearch::default();
+    let mut search = Search::default();
     for nth in 0..5000 {
         let text = line(START - 10_000 + nth);
         search.take("ram", 0, &memory(&[(8001, text.as_bytes())])[..16_384]);
@@ -284,7 +268,7 @@ fn thousands_of_candidates_are_a_gap() {
 
 #[test]
 fn nothing_is_said_where_the_kernel_is_not_known() {
-    let mut search = KernelSearch::default();
+    let mut search = Search::default();
     let mut bytes = vec![0; 16_384];
     let record = ring(START);
     bytes[8000..8000 + record.len()].copy_from_slice(&record);
