@@ -10,6 +10,13 @@ use serde::Serialize;
 use crate::cli::Format;
 use crate::settings::Settings;
 
+/// So many things, in words.
+pub(crate) fn count(n: impl TryInto<u64>, thing: &str) -> String {
+    let n = n.try_into().unwrap_or(u64::MAX);
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{n} {thing}{plural}")
+}
+
 /// Writes answers as the user asked for them.
 pub(crate) struct Answer<'a> {
     settings: &'a Settings,
@@ -33,7 +40,9 @@ impl<'a> Answer<'a> {
     /// # Errors
     /// When the output cannot be written.
     pub(crate) fn json(&self, document: &impl Serialize) -> anyhow::Result<()> {
-        let mut text = serde_json::to_vec_pretty(document)?;
+        // An inventory takes some 150 KiB, which would else be moved a dozen times while it grows.
+        let mut text = Vec::with_capacity(256 << 10);
+        serde_json::to_writer_pretty(&mut text, document)?;
         text.push(b'\n');
         self.bytes(&text)
     }

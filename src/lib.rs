@@ -4,6 +4,7 @@
 //! the layers below: `dormouse-engine` and what that is built of.
 
 mod answer;
+mod arguments;
 mod cli;
 mod commands;
 mod exit;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use dormouse_block::{Error, escape_terminal};
 
 use crate::cli::{Cli, Command};
@@ -24,7 +25,7 @@ use crate::settings::Settings;
 
 /// Runs the program with these arguments, the program's name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match arguments::parse(arguments.into_iter().collect()) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and versions are answers; everything else is a usage error.

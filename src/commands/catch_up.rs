@@ -13,7 +13,7 @@ use super::judge;
 use super::key::read_private;
 use super::plan::decide;
 use super::target::{open_all, say, say_gaps};
-use crate::answer::Answer;
+use crate::answer::{Answer, count};
 use crate::cli::{CatchUp as Arguments, Format};
 use crate::exit::Exit;
 use crate::settings::Settings;
@@ -92,11 +92,11 @@ pub(crate) fn run(arguments: &Arguments, settings: &Settings) -> anyhow::Result<
         };
         let written = write_bundle(&plans, target, &options)?;
         say(&format!(
-            "{}: {} plans, {} package files, {} bytes; attach it to the machine, mount it, and run `sh catch-up.sh` as root",
+            "{}: {}, {}, {}; attach it to the machine, mount it, and run `sh catch-up.sh` as root",
             target.display(),
-            written.bundle.plans.len(),
-            written.bundle.packages.len(),
-            written.bytes
+            count(written.bundle.plans.len(), "plan"),
+            count(written.bundle.packages.len(), "package file"),
+            count(written.bytes, "byte")
         ));
         if plans.len() > 1 || settings.global.output.is_none() {
             answer_bundle(&written, settings)?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::inspect::{Look, inspections};
 use super::judge;
 use super::target::{open_all, say_gaps};
-use crate::answer::Answer;
+use crate::answer::{Answer, count};
 use crate::cli::Images;
 use crate::exit::Exit;
 use crate::settings::Settings;
@@ -181,11 +181,6 @@ fn due_text(due: &Due, as_of: Timestamp) -> String {
     } else {
         format!("{day} (in {far}{triage})")
     }
-}
-
-fn count(n: u64, unit: &str) -> String {
-    let plural = if n == 1 { "" } else { "s" };
-    format!("{n} {unit}{plural}")
 }
 
 /// The CVEs of a finding, those known to be exploited first.

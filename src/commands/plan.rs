@@ -105,7 +105,7 @@ fn try_scripts(
         plan,
         &Materials {
             guest: Arc::new(point.only_guest()?.clone()),
-            unpacked: &set.unpacked(),
+            packages: &set.unpacked(),
             payloads: set.reader(),
             now: standard.as_of,
             limits: dormouse_engine::script_limits(),

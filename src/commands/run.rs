@@ -8,7 +8,7 @@ use dormouse_evidence::{RunReport, Signer};
 
 use super::key::read_private;
 use super::target::say;
-use crate::answer::Answer;
+use crate::answer::{Answer, count};
 use crate::cli::{Format, Run};
 use crate::exit::Exit;
 use crate::progress::Progress;
@@ -143,13 +143,13 @@ pub(crate) fn summary(answer: &Answer<'_>, report: &RunReport) -> String {
         .map(|(verdict, count)| format!("{count} {verdict}"))
         .collect();
     out.push_str(&format!(
-        "\n{} machines, {} restore points: {}; {} patched, {} catch-up plans, {} gaps (as of {})\n",
-        totals.machines,
-        totals.points,
+        "\n{}, {}: {}; {} patched, {}, {} (as of {})\n",
+        count(totals.machines, "machine"),
+        count(totals.points, "restore point"),
         verdicts.join(", "),
         totals.patched,
-        totals.catch_up,
-        totals.gaps,
+        count(totals.catch_up, "catch-up plan"),
+        count(totals.gaps, "gap"),
         report.as_of
     ));
     out

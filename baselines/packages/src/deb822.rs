@@ -6,6 +6,7 @@
 use std::io::BufRead;
 
 use dormouse_block::{Error, Result};
+use memchr::memchr;
 
 /// Bytes of one paragraph. The largest real one (a Release file's lists of digests) has under 2 MiB.
 pub const MAX_PARAGRAPH: usize = 16 << 20;
@@ -31,7 +32,8 @@ impl<'a> Field<'a> {
     /// Whether this is the field `name`.
     #[must_use]
     pub fn is(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name)
+        // As a rule it is spelled as deb822(5) spells it.
+        self.name == name || self.name.eq_ignore_ascii_case(name)
     }
 
     /// The value as text.
@@ -110,7 +112,7 @@ impl<'a> Fields<'a> {
             .checked_sub(1)
             .ok_or_else(|| Error::limit(format!("a paragraph of more than {MAX_FIELDS} fields")))?;
         let (first, mut rest) = line(self.rest);
-        let colon = first.iter().position(|&byte| byte == b':').ok_or_else(|| {
+        let colon = memchr(b':', first).ok_or_else(|| {
             Error::corrupt(format!("a line without a field name: {:?}", excerpt(first)))
         })?;
         let (name, value) = first.split_at_checked(colon).unwrap_or_default();
@@ -144,10 +146,7 @@ impl<'a> Fields<'a> {
 
 /// The first line with its newline, and the rest.
 fn line(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let end = bytes
-        .iter()
-        .position(|&byte| byte == b'\n')
-        .map_or(bytes.len(), |at| at.saturating_add(1));
+    let end = memchr(b'\n', bytes).map_or(bytes.len(), |at| at.saturating_add(1));
     bytes.split_at_checked(end).unwrap_or((bytes, &[]))
 }
 
@@ -266,7 +265,7 @@ impl<R: BufRead> ParagraphReader<R> {
                     return Err(Error::io("cannot read a paragraph", error).at_offset(self.offset));
                 }
             };
-            let (taken, done) = match part.iter().position(|&byte| byte == b'\n') {
+            let (taken, done) = match memchr(b'\n', part) {
                 Some(at) => (at.saturating_add(1), true),
                 None => (part.len(), part.is_empty()),
             };

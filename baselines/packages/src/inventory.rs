@@ -224,7 +224,8 @@ impl Found {
             self.systems
                 .insert(family, (present.count(), catalogue.architectures));
         }
-        inventory.packages.extend(catalogue.packages);
+        let mut packages = catalogue.packages;
+        inventory.packages.append(&mut packages);
         let read = |(path, records)| FileRead { path, records };
         inventory
             .coverage

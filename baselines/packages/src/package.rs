@@ -107,19 +107,24 @@ impl Package {
             size: None,
             location: None,
             owned_by: None,
-            purl: purl.to_string(),
+            purl: purl.text(),
         }
     }
 
-    pub(crate) fn of_dpkg(record: &Record, version: &Version, os: Option<&OsRelease>) -> Self {
+    /// The package of a record of dpkg's, in a system that package URLs call `distro`.
+    pub(crate) fn of_dpkg(
+        record: &Record,
+        version: &Version,
+        os: Option<&OsRelease>,
+        distro: &str,
+    ) -> Self {
         let text = |version: &Version| version.as_str().to_owned();
-        let distro = os.map(OsRelease::distro).unwrap_or_default();
         let purl = Purl {
             family: Family::Dpkg,
             namespace: os.map_or("", |os| &os.id),
             name: &record.name,
             version: version.as_str(),
-            qualifiers: &[("arch", &record.architecture), ("distro", &distro)],
+            qualifiers: &[("arch", &record.architecture), ("distro", distro)],
         };
         Self {
             source_name: record.source_name.clone(),

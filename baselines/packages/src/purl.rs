@@ -22,56 +22,91 @@ pub struct Purl<'a> {
     pub qualifiers: &'a [(&'a str, &'a str)],
 }
 
-/// Text in the specification's own escapes.
-struct Encoded<'a>(&'a str, Letters);
-
-/// Bytes that stand for themselves: the specification's unreserved ones, and the colon, which it never encodes.
+/// Characters that stand for themselves: the specification's unreserved ones, and the colon, which it never encodes.
 fn stands_for_itself(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~' | b':')
 }
 
-impl fmt::Display for Encoded<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write as _;
-        for byte in self.0.bytes() {
-            let byte = match self.1 {
-                Letters::Small => byte.to_ascii_lowercase(),
-                Letters::AsWritten => byte,
-            };
-            if stands_for_itself(byte) {
-                f.write_char(char::from(byte))?;
-            } else {
-                write!(f, "%{byte:02X}")?;
+/// Appends `text` in the specification's own escapes.
+fn push_encoded(out: &mut String, text: &str, letters: Letters) {
+    let small = letters == Letters::Small;
+    let plain = |byte: u8| stands_for_itself(byte) && !(small && byte.is_ascii_uppercase());
+    let mut rest = text;
+    while !rest.is_empty() {
+        // Most text stands for itself from its beginning to its end.
+        let run = rest.bytes().position(|byte| !plain(byte));
+        let (run, after) = run
+            .and_then(|run| rest.split_at_checked(run))
+            .unwrap_or((rest, ""));
+        out.push_str(run);
+        let mut chars = after.chars();
+        match chars.next() {
+            Some(c) if c.is_ascii_uppercase() => out.push(c.to_ascii_lowercase()),
+            Some(c) => {
+                let mut bytes = [0; 4];
+                for byte in c.encode_utf8(&mut bytes).bytes() {
+                    out.push('%');
+                    for half in [byte >> 4, byte & 0xf] {
+                        out.extend(
+                            char::from_digit(half.into(), 16).map(|c| c.to_ascii_uppercase()),
+                        );
+                    }
+                }
             }
+            None => {}
         }
-        Ok(())
+        rest = chars.as_str();
     }
 }
 
-impl fmt::Display for Purl<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Purl<'_> {
+    /// The URL. There is one for each of hundreds of packages, so it is put together in memory that is asked for once.
+    pub(crate) fn text(&self) -> String {
+        // The scheme and type, a mark before each part, and some escapes.
+        let parts = [self.namespace, self.name, self.version].into_iter().chain(
+            self.qualifiers
+                .iter()
+                .flat_map(|(key, value)| [*key, *value]),
+        );
+        let length = parts.fold(32_usize, |sum, part| {
+            sum.saturating_add(part.len()).saturating_add(1)
+        });
+        let mut out = String::with_capacity(length);
         let letters = self.family.purl_letters();
-        write!(f, "pkg:{}/", self.family.purl_type())?;
+        out.push_str("pkg:");
+        out.push_str(self.family.purl_type());
+        out.push('/');
         // The namespaces of distributions are small in every type that has them.
         let of_namespace = match self.family.reach() {
             crate::family::Reach::System => Letters::Small,
             crate::family::Reach::Beside => letters,
         };
         for segment in self.namespace.split('/').filter(|part| !part.is_empty()) {
-            write!(f, "{}/", Encoded(segment, of_namespace))?;
+            push_encoded(&mut out, segment, of_namespace);
+            out.push('/');
         }
-        write!(f, "{}", Encoded(self.name, letters))?;
+        push_encoded(&mut out, self.name, letters);
         if !self.version.is_empty() {
-            write!(f, "@{}", Encoded(self.version, Letters::AsWritten))?;
+            out.push('@');
+            push_encoded(&mut out, self.version, Letters::AsWritten);
         }
         let mut mark = '?';
         for (key, value) in self.qualifiers {
             if !value.is_empty() {
-                write!(f, "{mark}{key}={}", Encoded(value, Letters::AsWritten))?;
+                out.push(mark);
+                out.push_str(key);
+                out.push('=');
+                push_encoded(&mut out, value, Letters::AsWritten);
                 mark = '&';
             }
         }
-        Ok(())
+        out
+    }
+}
+
+impl fmt::Display for Purl<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
     }
 }
 
@@ -93,7 +128,20 @@ mod tests {
             version,
             qualifiers,
         };
-        purl.to_string()
+        assert_eq!(purl.text(), purl.to_string());
+        purl.text()
+    }
+
+    #[test]
+    fn whatever_does_not_stand_for_itself_is_escaped_byte_by_byte() {
+        assert_eq!(
+            purl(Family::Dpkg, "", "A+bC+ü€", "1.0 Ü%", &[]),
+            "pkg:deb/a%2Bbc%2B%C3%BC%E2%82%AC@1.0%20%C3%9C%25"
+        );
+        assert_eq!(
+            purl(Family::Rpm, "", "Abc++", "", &[("arch", "X")]),
+            "pkg:rpm/Abc%2B%2B?arch=X"
+        );
     }
 
     #[test]

@@ -264,6 +264,15 @@ fn the_journal_is_applied_as_dpkg_applies_it() {
     let held = database.get("held", "all").unwrap();
     assert_eq!(held.status.to_string(), "install ok installed");
     assert_eq!(held.version.as_ref().unwrap().as_str(), "4");
+    assert_eq!(held.paragraph().raw(), done.as_bytes());
+    // Each record has the text of its own file.
+    for record in database.records() {
+        let name = format!("Package: {}\n", record.name);
+        assert!(record.paragraph().raw().starts_with(name.as_bytes()));
+        assert_eq!(record.field("package"), Some(record.name.as_bytes()));
+    }
+    assert_eq!(held.clone(), *held);
+    assert_ne!(held, database.get("added", "amd64").unwrap());
 }
 
 #[test]

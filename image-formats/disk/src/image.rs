@@ -1,5 +1,6 @@
 //! An opened image: its host files, its restore points, and a byte source for each.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,6 +51,15 @@ pub trait Image: Send + Sync {
     /// # Errors
     /// `Unsupported` when there is no such point, and whatever keeps its tables from being read.
     fn open_point(&self, id: &str) -> Result<Arc<dyn Source>>;
+
+    /// Which bytes of the active state its own file holds, or says are zeroes: all others are those of the image below.
+    /// `None` where no image lies below, or where that is not told.
+    ///
+    /// # Errors
+    /// What keeps its tables from being read.
+    fn own(&self) -> Result<Option<Vec<Range<u64>>>> {
+        Ok(None)
+    }
 
     /// The saved memory and devices of the machine at that point, as its hypervisor wrote them; `None` when the
     /// point was taken of the disk alone.

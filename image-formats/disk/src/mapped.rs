@@ -8,8 +8,9 @@ use dormouse_block::{Error, Result, Source};
 use crate::decoder::{Compression, Decoder};
 use crate::encryption::DataCipher;
 
-/// Bytes of decoded units that are kept; always room for one.
-const DECODED_BYTES: usize = 1 << 20;
+/// Bytes of decoded units that are kept, enough for a walk among the folders and nodes of one neighbourhood; always room
+/// for one.
+const DECODED_BYTES: usize = 4 << 20;
 
 /// Look-ups of the map that one search for data takes: many TiB of empty tables. A table that maps itself over and over
 /// could keep it busy for hours otherwise.
@@ -336,6 +337,28 @@ impl Mapped {
         }
     }
 
+    /// What this layer does not leave to the one below; `None` where that takes too many look-ups.
+    pub(crate) fn own(&self) -> Result<Option<Vec<Range<u64>>>> {
+        let mut own: Vec<Range<u64>> = Vec::new();
+        let (mut at, mut lookups) = (0, 0);
+        while at < self.len {
+            if lookups >= MAX_LOOKUPS {
+                return Ok(None);
+            }
+            let stretch = self
+                .stretch(at, self.len.saturating_sub(at), &mut lookups)
+                .map_err(|error| error.in_file(&self.path))?;
+            let end = at.saturating_add(stretch.len.max(1));
+            match own.last_mut() {
+                _ if stretch.mapping == Mapping::Below => {}
+                Some(last) if last.end == at => last.end = end,
+                _ => own.push(at..end),
+            }
+            at = end;
+        }
+        Ok(Some(own))
+    }
+
     fn search(&self, offset: u64) -> Result<Option<Range<u64>>> {
         let mut at = offset;
         let mut lower = None;
@@ -477,6 +500,7 @@ mod tests {
         disk.read_exact_at(0, &mut all).unwrap();
         assert_eq!(all, [10, 11, 9, 9, 0, 0, 10, 11, 0, 0, 0, 0]);
         assert_eq!(disk.stretch(0, 12, &mut 0).unwrap().len, 2);
+        assert_eq!(disk.own().unwrap().unwrap(), [0..2, 6..8]);
         assert!(disk.read_exact_at(11, &mut [0; 2]).is_err());
         assert_eq!(disk.next_data(2).unwrap(), Some(2..4));
         assert_eq!(disk.next_data(8).unwrap(), None);

@@ -15,6 +15,8 @@ const MAX_LINKS: usize = 40;
 const MAX_KNOWN: usize = 16_384;
 /// Bytes read in one step when a file is taken whole.
 const STEP: usize = 256 << 10;
+/// Bytes that are taken of memory for a file before any of it was read.
+const WHOLE: usize = 4 << 20;
 
 /// Whether a symbolic link as the last component is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,22 +106,17 @@ impl Guest {
     /// The mount in which `path`, free of symbolic links, lies, and its path within that mount's own tree.
     #[must_use]
     pub fn mount_of(&self, path: &GuestPath) -> (usize, GuestPath) {
-        let mut depth = 0;
-        let mut found = 0;
+        let root = GuestPath::root();
+        let mut found = (0, &root);
         for (index, mount) in self.mounts.iter().enumerate() {
-            let components = mount.at.components().count();
             // Later mounts cover earlier ones at the same place.
-            if path.starts_with(&mount.at) && components >= depth {
-                depth = components;
-                found = index;
+            if path.starts_with(&mount.at) && mount.at.as_bytes().len() >= found.1.as_bytes().len()
+            {
+                found = (index, &mount.at);
             }
         }
-        let mut inner = GuestPath::root();
-        for name in path.components().skip(depth) {
-            // Every component of a guest path can be joined to another one.
-            inner = inner.join(name).unwrap_or(inner);
-        }
-        (found, inner)
+        let inner = path.below(found.1).unwrap_or_else(GuestPath::root);
+        (found.0, inner)
     }
 
     fn tree(&self, mount: usize) -> Result<&Mount> {
@@ -176,7 +173,8 @@ impl Guest {
             }
         }
         let root = self.enter_root()?;
-        let mut stack = vec![root];
+        // Each with its kind, as far as the entry that led there says it.
+        let mut stack = vec![(root, None)];
         let mut todo: VecDeque<Vec<u8>> = path.components().map(<[u8]>::to_vec).collect();
         let mut links = 0_usize;
         while let Some(name) = todo.pop_front() {
@@ -186,11 +184,15 @@ impl Guest {
                 }
                 continue;
             }
-            let Some(here) = stack.last() else {
+            let Some((here, known)) = stack.last() else {
                 return Ok(None);
             };
             let mount = self.tree(here.mount)?;
-            if mount.tree.metadata(here.node)?.kind != NodeKind::Directory {
+            let kind = match known {
+                Some(kind) => *kind,
+                None => mount.tree.metadata(here.node)?.kind,
+            };
+            if kind != NodeKind::Directory {
                 return Ok(None);
             }
             let tree = mount.tree.as_ref();
@@ -218,10 +220,12 @@ impl Guest {
                 continue;
             }
             let next = self.step(here, &name, entry.node)?;
-            stack.push(next);
+            // What is mounted there is another node.
+            let same = (next.mount, next.node) == (here.mount, entry.node);
+            stack.push((next, same.then_some(kind)));
         }
-        let found = stack.pop();
-        if let (Some(found), Some(above)) = (&found, stack.last())
+        let found = stack.pop().map(|(found, _)| found);
+        if let (Some(found), Some((above, _))) = (&found, stack.last())
             && found.path == *path
         {
             self.remember_directory(above);
@@ -286,7 +290,7 @@ impl Guest {
     /// # Errors
     /// As [`Guest::resolve`].
     pub fn metadata(&self, path: &GuestPath, follow: Follow) -> Result<Option<Metadata>> {
-        self.with(path, follow, |tree, node| tree.metadata(node))
+        self.with(path, follow, Tree::metadata)
     }
 
     /// The entries of the directory at `path`, or `None` when there is no directory.
@@ -326,7 +330,7 @@ impl Guest {
         path: &GuestPath,
         follow: Follow,
     ) -> Result<Option<BTreeMap<Vec<u8>, Vec<u8>>>> {
-        self.with(path, follow, |tree, node| tree.xattrs(node))
+        self.with(path, follow, Tree::xattrs)
     }
 
     /// The bytes of the file at `path`, or `None` when there is no regular file.
@@ -334,28 +338,23 @@ impl Guest {
     /// # Errors
     /// `Limit` for a file of more than `limit` bytes; otherwise as [`Guest::resolve`].
     pub fn read(&self, path: &GuestPath, limit: u64) -> Result<Option<Vec<u8>>> {
-        let Some(size) = self.file_size(path)? else {
+        let Some(at) = self.resolve(path, Follow::Links)? else {
             return Ok(None);
         };
+        let here = |error: Error| error.located(&self.located(&at));
+        let tree = self.tree(at.mount)?.tree.as_ref();
+        let metadata = tree.metadata(at.node).map_err(here)?;
+        if metadata.kind != NodeKind::File {
+            return Ok(None);
+        }
+        let size = metadata.size;
         if size > limit {
             return Err(Error::limit(format!(
                 "the file has {size} bytes; at most {limit} are read"
             ))
             .located(&Locator::default().path(path.clone())));
         }
-        let mut out = Vec::new();
-        self.read_in_parts(path, |part| {
-            out.extend_from_slice(part);
-            Ok(())
-        })?;
-        Ok(Some(out))
-    }
-
-    fn file_size(&self, path: &GuestPath) -> Result<Option<u64>> {
-        let metadata = self.metadata(path, Follow::Links)?;
-        Ok(metadata
-            .filter(|metadata| metadata.kind == NodeKind::File)
-            .map(|metadata| metadata.size))
+        read_whole(tree, at.node, size).map(Some).map_err(here)
     }
 
     /// Hands the bytes of the file at `path` to `take`, part by part; `None` when there is no regular file.
@@ -390,6 +389,26 @@ impl Guest {
         })?;
         Ok(read.flatten())
     }
+}
+
+/// All `size` bytes of the file `node`. Memory is taken as they come, so that it is not taken for a size alone.
+fn read_whole(tree: &dyn Tree, node: NodeId, size: u64) -> Result<Vec<u8>> {
+    let size = usize::try_from(size).map_err(|_| Error::limit("a file larger than memory"))?;
+    let mut out = vec![0; size.min(WHOLE)];
+    let mut done = 0_usize;
+    while done < size {
+        if done == out.len() {
+            out.resize(size.min(done.saturating_add(WHOLE)), 0);
+        }
+        let offset = u64::try_from(done).unwrap_or(u64::MAX);
+        let rest = out.get_mut(done..).unwrap_or_default();
+        let n = tree.read_at(node, offset, rest)?;
+        if n == 0 {
+            return Err(Error::corrupt("the file ends before its size"));
+        }
+        done = done.saturating_add(n);
+    }
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -454,6 +473,24 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!((at.mount, at.inner), (1, path("/lib/seen")));
+    }
+
+    #[test]
+    fn a_file_is_read_whole_however_large_it_is() {
+        for size in [0, 1, WHOLE - 1, WHOLE, WHOLE + 1, 2 * WHOLE + 5] {
+            let bytes: Vec<u8> = (0..=250).cycle().take(size).collect();
+            let mut tree = MemoryTree::new();
+            tree.file("/a", &bytes).symlink("/b", "a");
+            let guest = Guest::of(tree);
+            let limit = u64::try_from(size).unwrap();
+            assert!(
+                guest.read(&path("/b"), limit).unwrap().unwrap() == bytes,
+                "{size}"
+            );
+        }
+        let mut tree = MemoryTree::new();
+        tree.file("/dir/a", b"x");
+        assert_eq!(Guest::of(tree).read(&path("/dir"), 9).unwrap(), None);
     }
 
     #[test]

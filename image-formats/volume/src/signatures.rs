@@ -213,6 +213,7 @@ fn drbd(p: &mut Peek<'_>) -> bool {
 
 /// A record header of the log: magic, cycle, version 1 or 2.
 fn xfs_log(p: &mut Peek<'_>) -> bool {
+    p.ahead(0, 512 * 512);
     (0..512_u64).any(|sector| {
         let at = sector.saturating_mul(512);
         p.is(at, b"\xfe\xed\xba\xbe")
@@ -249,6 +250,7 @@ fn ext(p: &mut Peek<'_>) -> Option<u32> {
 
 /// Uberblocks fill the second half of the label at the beginning; one alone could be chance, so two are asked for.
 fn zfs(p: &mut Peek<'_>) -> bool {
+    p.ahead(0x2_0000, 0x4_0000);
     let found = (0..128_u64).filter(|slot| {
         let at = slot.saturating_mul(1024).saturating_add(0x2_0000);
         p.is(at, b"\x0c\xb1\xba\0\0\0\0\0") || p.is(at, b"\0\0\0\0\0\xba\xb1\x0c")
@@ -267,6 +269,7 @@ fn squashfs(p: &mut Peek<'_>, version: u8) -> bool {
 
 /// Volume structure descriptors from byte 32768 on, one of which says NSR. Their size is that of the sectors.
 fn udf(p: &mut Peek<'_>) -> bool {
+    p.ahead(32768, 32768 + 64 * 4096);
     [2048_u64, 4096].iter().any(|step| {
         (0..64_u64).any(|n| {
             let at = n.saturating_mul(*step).saturating_add(32769);

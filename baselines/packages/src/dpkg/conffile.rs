@@ -1,6 +1,7 @@
 //! Configuration files as the database keeps them.
 
 use dormouse_block::{Error, GuestPath, Result};
+use memchr::{memchr, memchr_iter, memrchr2};
 
 /// Conffiles of one package. Real ones have fewer than 1,000.
 const MAX_CONFFILES: usize = 100_000;
@@ -25,8 +26,13 @@ impl Conffile {
     /// # Errors
     /// `Corrupt` for a line without a digest or with a path that is none, `Limit` for more than 100,000 lines.
     pub fn parse_all(value: &[u8]) -> Result<Vec<Self>> {
-        let mut all = Vec::new();
-        for line in value.split(|&byte| byte == b'\n') {
+        let lines = memchr_iter(b'\n', value).count().saturating_add(1);
+        let mut all = Vec::with_capacity(lines.min(MAX_CONFFILES));
+        let mut rest = value;
+        while !rest.is_empty() {
+            let end = memchr(b'\n', rest).map_or(rest.len(), |at| at.saturating_add(1));
+            let (line, after) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+            rest = after;
             let line = line.trim_ascii();
             if line.is_empty() {
                 continue;
@@ -76,7 +82,7 @@ impl Conffile {
 
 /// The text before the last blank, and what follows that.
 fn last_word(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = line.iter().rposition(|byte| matches!(byte, b' ' | b'\t'))?;
+    let at = memrchr2(b' ', b'\t', line)?;
     let (before, word) = line.split_at_checked(at)?;
     Some((before.trim_ascii_end(), word.trim_ascii_start()))
 }

@@ -1,6 +1,7 @@
 //! The whole database of one guest: `/var/lib/dpkg`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use dormouse_block::{Error, Gap, GuestPath, Locator, Result};
 use dormouse_filesystem::Guest;
@@ -56,14 +57,14 @@ impl Database {
         if let Some(bytes) = guest.read(&status, budget)? {
             found = true;
             budget = budget.saturating_sub(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-            database.take(&bytes, &status, Statusless::IsCorrupt);
+            database.take(bytes, &status, Statusless::IsCorrupt);
         }
         database.read_journal(guest, &mut budget)?;
         let directory = admin("status.d")?;
         for path in files_of(guest, &directory, |name| !name.ends_with(b".md5sums"))? {
             if let Some(bytes) = database.open(guest, &path, &mut budget)? {
                 found = true;
-                database.take(&bytes, &path, Statusless::IsInstalled);
+                database.take(bytes, &path, Statusless::IsInstalled);
             }
         }
         if !found {
@@ -78,7 +79,7 @@ impl Database {
     pub fn parse(status: &[u8]) -> Self {
         let mut database = Self::default();
         let path = admin("status").unwrap_or_else(|_| GuestPath::root());
-        database.take(status, &path, Statusless::IsCorrupt);
+        database.take(status.to_vec(), &path, Statusless::IsCorrupt);
         database.set_architectures(Vec::new());
         database
     }
@@ -90,7 +91,7 @@ impl Database {
         let numbered = |name: &[u8]| !name.is_empty() && name.iter().all(u8::is_ascii_digit);
         for path in files_of(guest, &directory, numbered)? {
             if let Some(bytes) = self.open(guest, &path, budget)? {
-                self.take(&bytes, &path, Statusless::IsCorrupt);
+                self.take(bytes, &path, Statusless::IsCorrupt);
                 self.journal.push(path);
             }
         }
@@ -124,16 +125,19 @@ impl Database {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], file: &GuestPath, statusless: Statusless) {
+    fn take(&mut self, bytes: Vec<u8>, file: &GuestPath, statusless: Statusless) {
+        let text = Arc::new(bytes);
         let mut taken = 0_usize;
-        for (offset, paragraph) in paragraphs(bytes) {
-            let offset = u64::try_from(offset).unwrap_or(u64::MAX);
+        // Real records have a KiB of text each, more or less.
+        self.records.reserve(MAX_RECORDS.min(text.len() >> 10));
+        for (from, paragraph) in paragraphs(&text) {
+            let offset = u64::try_from(from).unwrap_or(u64::MAX);
             if self.records.len() >= MAX_RECORDS {
                 let error = Error::limit("more than 200000 records").at_offset(offset);
                 self.gap(&error, file);
                 break;
             }
-            match Record::parse(paragraph, file, statusless) {
+            match Record::parse(&text, (from, paragraph), file, statusless) {
                 Ok(record) => {
                     taken = taken.saturating_add(1);
                     self.insert(record, offset);
@@ -268,23 +272,22 @@ impl Cataloger for Dpkg {
         let Some(database) = Database::read(guest)? else {
             return Ok(None);
         };
-        let mut catalogue = Catalogue {
-            architectures: database.architectures.clone(),
-            files: database.files.clone(),
-            gaps: database.gaps.clone(),
-            ..Catalogue::default()
-        };
-        for record in &database.records {
-            let Some(version) = &record.version else {
-                continue;
-            };
-            if record.status.state == State::NotInstalled {
-                continue;
-            }
-            catalogue
-                .packages
-                .insert(Package::of_dpkg(record, version, os));
-        }
-        Ok(Some(catalogue))
+        let known = database
+            .records
+            .iter()
+            .filter(|record| record.status.state != State::NotInstalled);
+        let distro = os.map(OsRelease::distro).unwrap_or_default();
+        let mut packages = Vec::with_capacity(database.records.len());
+        packages.extend(known.filter_map(|record| {
+            let version = record.version.as_ref()?;
+            Some(Package::of_dpkg(record, version, os, &distro))
+        }));
+        Ok(Some(Catalogue {
+            architectures: database.architectures,
+            // In one go, and in their place.
+            packages: packages.into_iter().collect(),
+            files: database.files,
+            gaps: database.gaps,
+        }))
     }
 }

@@ -1,5 +1,9 @@
 //! One package's paragraph in the database.
 
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
 use dormouse_block::{Error, GuestPath, Result};
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +85,34 @@ pub struct Record {
     pub triggers_awaited: Vec<String>,
     /// The file that holds it.
     pub file: GuestPath,
-    raw: Vec<u8>,
+    raw: Raw,
+}
+
+/// A paragraph's place in the text of its file, which all records of that share.
+#[derive(Clone)]
+struct Raw {
+    text: Arc<Vec<u8>>,
+    place: Range<usize>,
+}
+
+impl Raw {
+    fn bytes(&self) -> &[u8] {
+        self.text.get(self.place.clone()).unwrap_or_default()
+    }
+}
+
+impl PartialEq for Raw {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Raw {}
+
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.bytes().escape_ascii())
+    }
 }
 
 /// What to make of a paragraph without a `Status` field.
@@ -94,8 +125,10 @@ pub(super) enum Statusless {
 }
 
 impl Record {
+    /// Reads the paragraph that begins at byte `from` of `text`.
     pub(super) fn parse(
-        paragraph: Paragraph<'_>,
+        text: &Arc<Vec<u8>>,
+        (from, paragraph): (usize, Paragraph<'_>),
         file: &GuestPath,
         statusless: Statusless,
     ) -> Result<Self> {
@@ -118,7 +151,10 @@ impl Record {
             triggers_pending: Vec::new(),
             triggers_awaited: Vec::new(),
             file: file.clone(),
-            raw: paragraph.raw().to_vec(),
+            raw: Raw {
+                text: text.clone(),
+                place: from..from.saturating_add(paragraph.raw().len()),
+            },
         };
         let mut source = None;
         for field in paragraph.fields() {
@@ -215,7 +251,7 @@ impl Record {
     /// The paragraph as it stands in the file, without the empty line after it.
     #[must_use]
     pub fn paragraph(&self) -> Paragraph<'_> {
-        Paragraph::new(&self.raw)
+        Paragraph::new(self.raw.bytes())
     }
 
     /// The value of any field, in the file's own bytes.

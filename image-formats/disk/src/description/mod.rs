@@ -342,7 +342,16 @@ fn is_block_device(path: &Path) -> bool {
 
 /// Whether `head` begins, after blanks, comments and declarations of XML, with an element called `name` (with any prefix).
 pub(crate) fn begins_with_element(head: &[u8], name: &str) -> bool {
-    let text = String::from_utf8_lossy(head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head));
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    // Most files are none of these: blanks beyond ASCII aside, they do not begin as one.
+    if head
+        .trim_ascii_start()
+        .first()
+        .is_none_or(|byte| *byte != b'<' && byte.is_ascii())
+    {
+        return false;
+    }
+    let text = String::from_utf8_lossy(head);
     let mut rest = text.trim_start();
     loop {
         let Some(after) = rest.strip_prefix('<') else {
@@ -377,4 +386,35 @@ fn at_most(count: usize, limit: usize, what: &str) -> Result<()> {
 /// Spelled-out control characters, for names that people see.
 fn shown(name: &str) -> String {
     dormouse_block::escape_terminal(name).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_is_known_among_bytes_of_any_kind() {
+        for head in [
+            &b"<domain type='kvm'>"[..],
+            b"\xef\xbb\xbf <?xml version='1.0'?>\n<!-- x --> <domain>",
+            b" \n\t<!-- \xff -->\n<domain/>",
+        ] {
+            assert!(begins_with_element(head, "domain"));
+            assert!(!begins_with_element(head, "domstatus"));
+        }
+        for head in [&b""[..], b"\xef\xbb\xbf", b"domain", b"\0<domain>", b"<"] {
+            assert!(!begins_with_element(head, "domain"), "{head:?}");
+        }
+        let kind = |head: &[u8]| match description_kind(head) {
+            Some(DescriptionKind::Read(name)) => Some(name),
+            _ => None,
+        };
+        let vmx = b".encoding = \"UTF-8\"\r\nx = \"\xff=\"\r\n Config.Version = \"8\"\r\n";
+        assert_eq!(kind(vmx), Some("vmware"));
+        let conf = b"#a: b\r\n\r\ncores: 2\r\nmemory: 512\r\nscsi0: local:100/a.raw\r\n[snap]\n";
+        assert_eq!(kind(conf), Some("proxmox"));
+        for byte in [0, b'=', b'\n', b'#', 0xff] {
+            assert_eq!(kind(&[byte; HEAD]), None);
+        }
+    }
 }

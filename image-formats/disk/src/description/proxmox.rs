@@ -33,11 +33,15 @@ impl Kind for Proxmox {
     }
 
     fn probe(&self, head: &[u8]) -> bool {
-        let text = String::from_utf8_lossy(head);
         let mut disk = false;
         let mut telling = 0_u32;
         // The last line may be cut.
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
+        for line in head.split(|byte| *byte == b'\n') {
+            let line = String::from_utf8_lossy(line);
+            let line = line.strip_suffix('\r').unwrap_or(&line);
+            if line.starts_with('#') {
+                continue;
+            }
             if line.starts_with('[') {
                 break;
             }

@@ -30,7 +30,9 @@ impl Kind for Vmware {
     }
 
     fn probe(&self, head: &[u8]) -> bool {
-        String::from_utf8_lossy(head).lines().any(|line| {
+        let lines = head.split(|byte| *byte == b'\n');
+        lines.filter(|line| line.contains(&b'=')).any(|line| {
+            let line = String::from_utf8_lossy(line);
             line.split_once('=').is_some_and(|(key, value)| {
                 let key = key.trim().to_ascii_lowercase();
                 value.trim_start().starts_with('"')

@@ -11,6 +11,7 @@ mod header;
 mod map;
 mod snapshots;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use dormouse_block::{Error, Result, Source};
@@ -256,6 +257,13 @@ impl Image for Qcow2Image {
             None => (self.header.l1, self.header.size),
         };
         Ok(Arc::new(self.disk(l1, size)?))
+    }
+
+    fn own(&self) -> Result<Option<Vec<Range<u64>>>> {
+        if self.backing.is_none() {
+            return Ok(None);
+        }
+        self.disk(self.header.l1, self.header.size)?.own()
     }
 
     fn memory(&self, id: &str) -> Result<Option<Arc<dyn Source>>> {

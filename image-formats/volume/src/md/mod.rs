@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use dormouse_block::{Error, Gap};
 
-use crate::{Found, Keys, Volume, VolumeSystem, identify};
+use crate::identify::firmware_raid;
+use crate::{Found, Keys, Volume, VolumeSystem};
 use array::Array;
 use member::Member;
 
@@ -79,7 +80,7 @@ impl VolumeSystem for Md {
 
 /// What `volume` is a member of, when its signature is that of firmware RAID.
 fn firmware(volume: &Volume) -> Option<&'static str> {
-    let kind = identify(&*volume.source).ok().flatten()?.kind;
+    let kind = firmware_raid(&*volume.source, &FIRMWARE.map(|(kind, _)| kind))?;
     let (_, what) = FIRMWARE.iter().find(|(known, _)| *known == kind)?;
     Some(what)
 }
