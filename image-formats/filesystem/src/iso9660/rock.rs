@@ -23,6 +23,8 @@ pub(super) struct Rock {
     pub(super) name: Option<Vec<u8>>,
     /// The target (`SL`).
     pub(super) target: Option<Vec<u8>>,
+    /// What is wrong with the target: that of one link hides nothing else of its folder.
+    pub(super) bad_target: Option<&'static str>,
     /// Modified, read, changed (`TF`).
     pub(super) times: [Option<Time>; 3],
     /// The block of the directory that was moved away from here (`CL`).
@@ -97,7 +99,8 @@ pub(super) fn parse(
                 }
                 b"SL" => {
                     let target = out.target.get_or_insert_default();
-                    link(entry.get(5..).unwrap_or_default(), target, &mut joins)?;
+                    let added = link(entry.get(5..).unwrap_or_default(), target, &mut joins);
+                    out.bad_target = out.bad_target.or(added.err());
                 }
                 b"TF" => times(entry, &mut out.times)?,
                 b"CL" => out.child = Some(le_u32(entry, 4)?),
@@ -127,11 +130,11 @@ fn device(high: u32, low: u32) -> (u32, u32) {
 }
 
 /// Adds the components of a symbolic link.
-fn link(mut rest: &[u8], target: &mut Vec<u8>, joins: &mut bool) -> Result<()> {
+fn link(mut rest: &[u8], target: &mut Vec<u8>, joins: &mut bool) -> Result<(), &'static str> {
     while let [flags, len, after @ ..] = rest {
         let (text, after) = after
             .split_at_checked(usize::from(*len))
-            .ok_or_else(|| Error::corrupt("a component of a symbolic link that is too long"))?;
+            .ok_or("a component of a symbolic link that is too long")?;
         rest = after;
         if !target.is_empty() && !*joins && target.as_slice() != b"/" {
             target.push(b'/');
@@ -144,11 +147,11 @@ fn link(mut rest: &[u8], target: &mut Vec<u8>, joins: &mut bool) -> Result<()> {
                 target.clear();
                 target.push(b'/');
             }
-            _ => return Err(Error::corrupt("an unknown component of a symbolic link")),
+            _ => return Err("an unknown component of a symbolic link"),
         }
         *joins = flags & 1 != 0;
         if target.len() > MAX_TARGET {
-            return Err(Error::limit("a symbolic link of more than 4096 bytes"));
+            return Err("a symbolic link of more than 4096 bytes");
         }
     }
     Ok(())
@@ -180,4 +183,25 @@ fn times(entry: &[u8], out: &mut [Option<Time>; 3]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_was_cut_wrong_keeps_its_name_and_says_so() {
+        // A component of 200 bytes in an entry of 8, then a name.
+        let mut system = vec![b'S', b'L', 8, 1, 0, 0, 200, b'x'];
+        system.extend_from_slice(&[b'N', b'M', 9, 1, 0, b'l', b'i', b'n', b'k']);
+        let rock = parse(&system, &mut |_, _, _| Ok(Vec::new())).unwrap();
+        assert_eq!(rock.name.as_deref(), Some(&b"link"[..]));
+        assert!(rock.bad_target.is_some());
+        let good = [b'S', b'L', 8, 1, 0, 0, 1, b'x'];
+        let rock = parse(&good, &mut |_, _, _| Ok(Vec::new())).unwrap();
+        assert_eq!(
+            (rock.target.as_deref(), rock.bad_target),
+            (Some(&b"x"[..]), None)
+        );
+    }
 }

@@ -387,6 +387,9 @@ impl Tree for IsoTree {
         if node.kind() != NodeKind::Symlink {
             return Err(Error::corrupt("not a symbolic link"));
         }
+        if let Some(bad) = node.rock.bad_target {
+            return Err(Error::corrupt(bad));
+        }
         node.rock
             .target
             .filter(|target| !target.is_empty())
