@@ -39,6 +39,6 @@ pub use assemble::{FstabEntry, OpenVolume, Snapshot, Systems, assemble, parse_fs
 pub use guest::{Follow, Guest, Mount, Resolved};
 pub use memory::MemoryTree;
 pub use tree::{
-    DirEntry, FILESYSTEMS, Filesystem, FilesystemInfo, Found, Left, Metadata, NodeId, NodeKind,
-    Subvolume, Time, Tree, open, open_all,
+    DirEntry, FILESYSTEMS, Filesystem, FilesystemInfo, Found, Left, Metadata, Named, NodeId,
+    NodeKind, Subvolume, Time, Touched, Tree, open, open_all, touched,
 };

@@ -1,6 +1,8 @@
 //! The seam between a filesystem's layout on disk and everyone who reads files.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use dormouse_block::{Error, GuestPath, Result, Source};
@@ -132,7 +134,7 @@ pub enum Left {
 }
 
 /// One filesystem, open for reading. Every answer is bounded and checked; bytes are the guest's and untrusted.
-pub trait Tree: Send + Sync {
+pub trait Tree: Any + Send + Sync {
     /// What the filesystem says of itself.
     fn info(&self) -> FilesystemInfo;
 
@@ -274,6 +276,49 @@ impl<T: Tree + ?Sized> Tree for Arc<T> {
 
     fn left(&self) -> Left {
         (**self).left()
+    }
+}
+
+/// A node that something was written of since an earlier state of its filesystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Touched {
+    /// The node.
+    pub node: NodeId,
+    /// What it was; `None` where it was not in use.
+    pub before: Option<Named>,
+    /// What it is; `None` where it is not in use.
+    pub after: Option<Named>,
+}
+
+/// A node that names lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// What it is.
+    pub kind: NodeKind,
+    /// Names that lead to it.
+    pub links: u32,
+}
+
+/// The nodes of `after` whose records are others than in `before`, an earlier state of the same filesystem, when nothing
+/// was written since but the bytes at `written`. The bytes of nodes are the same as well, but for those of touched
+/// directories and of what `known` lists of `before`, which the caller looks at. `None` where that cannot be told: then
+/// only a walk through all files does.
+///
+/// # Errors
+/// Bytes that cannot be read.
+pub fn touched(
+    before: &dyn Tree,
+    after: &dyn Tree,
+    written: &[Range<u64>],
+    known: &mut dyn Iterator<Item = NodeId>,
+) -> Result<Option<Vec<Touched>>> {
+    if written.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let ext = |tree| <dyn Any>::downcast_ref::<crate::ext::ExtTree>(tree);
+    match (ext(before), ext(after)) {
+        (Some(before), Some(after)) => crate::ext::touched(before, after, written, known),
+        _ => Ok(None),
     }
 }
 

@@ -106,6 +106,16 @@ struct Partial {
     published: bool,
 }
 
+impl Partial {
+    fn bring_to_disk(&self) -> Result<()> {
+        File::open(&self.path)
+            .and_then(|file| file.sync_all())
+            .map_err(|error| {
+                Error::io("cannot bring the image to the disk", error).in_file(self.path.display())
+            })
+    }
+}
+
 impl Drop for Partial {
     fn drop(&mut self) {
         if !self.published {
@@ -215,11 +225,24 @@ impl Overlay {
     /// # Errors
     /// As [`Overlay::commit_with`].
     pub fn commit_verified(self, verify: impl FnOnce(&Path) -> Result<()>) -> Result<Published> {
-        self.commit_with(&serially, verify)
+        self.commit_with(&serially, |partial, _| verify(partial))
+    }
+
+    /// Brings what was written so far to the disk, so that less is left to be brought there at the end. A whole image of
+    /// another format is written at the end only.
+    ///
+    /// # Errors
+    /// `Io` when the host cannot.
+    pub fn bring_to_disk(&self) -> Result<()> {
+        match self.image {
+            Some(_) => Ok(()),
+            None => self.partial.bring_to_disk(),
+        }
     }
 
     /// Like [`Overlay::commit_verified`], with what compresses clusters and grains: the image is the same whoever
-    /// does it.
+    /// does it. `verify` is given what brings the image to the disk, too, so that it may do so while it looks; it is
+    /// there before it gets its name in any case.
     ///
     /// # Errors
     /// `Io` when the host cannot write, sync or rename, `Denied` when the target exists by now, `Limit` when the
@@ -228,7 +251,7 @@ impl Overlay {
     pub fn commit_with(
         mut self,
         spread: &Spread<'_>,
-        verify: impl FnOnce(&Path) -> Result<()>,
+        verify: impl FnOnce(&Path, &(dyn Fn() -> Result<()> + Sync)) -> Result<()>,
     ) -> Result<Published> {
         let bytes = match (self.options.output, self.image.take()) {
             (Output::Image { container, made }, Some(file)) => {
@@ -243,7 +266,9 @@ impl Overlay {
                 layer.complete(self.backing.as_ref())?
             }
         };
-        verify(&self.partial.path)?;
+        let partial = &self.partial;
+        verify(&partial.path, &|| partial.bring_to_disk())?;
+        partial.bring_to_disk()?;
         publish(&self.partial.path, &self.target, self.options.existing)?;
         self.partial.published = true;
         Ok(Published {

@@ -8,16 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dormouse_advisories::Repository;
 use dormouse_block::{Digest, Error, ErrorKind, GuestPath, Meter, Result};
-use dormouse_disk::LibraryGate;
+use dormouse_disk::{ACTIVE, LibraryGate};
 use dormouse_filesystem::{Follow, Guest, NodeKind};
 use dormouse_overlay::{
     AnyEditor, ColdDisk, Content, Device, DeviceRanges, Difference, EDITORS, Editor, Evidence,
     Existing, Overlay, OverlayOptions, Pack, PayloadReader, Supply, apply, open_editor,
 };
-use dormouse_remedy::deb::Unpacked;
 use dormouse_remedy::{
-    Before, Injected, Injection, Materials, Plan, Verification, draft_injection, verify_others,
-    verify_planned,
+    Injected, Injection, Materials, Plan, UnpackedPackages, Verification, Written, draft_injection,
+    verify_inventory, verify_others, verify_planned,
 };
 use dormouse_volume::{DiskRange, Placement};
 use jiff::Timestamp;
@@ -25,13 +24,15 @@ use rayon::prelude::*;
 
 use crate::change::guest_time;
 use crate::payloads::{PayloadSet, open};
-use crate::staging::stage_all;
+use crate::staging::Staging;
 use crate::{MachineOptions, OpenMachine, OpenPoint, OutputFormat};
-pub(crate) use staged::StagedSet;
 use staged::inject_staged;
 
 /// Bytes of package files that are wanted in more than one place and kept in memory for that.
 const MAX_REPEATED: u64 = 256 << 20;
+
+/// Planned paths that one thread looks at in one go.
+const PATHS_AT_ONCE: usize = 128;
 
 /// How a patched image is made.
 #[derive(Debug, Clone)]
@@ -169,7 +170,6 @@ impl Bench {
         machine: &OpenMachine,
         point: &str,
         options: &PatchOptions,
-        before: &Before,
         injection: Injection,
     ) -> Result<Patched> {
         let Self {
@@ -190,14 +190,20 @@ impl Bench {
             Arc::try_unwrap(overlay).map_err(|_| Error::corrupt("the overlay is still in use"))?;
         let mut verification = None;
         let spread = |units: &mut [Pack]| units.par_iter_mut().for_each(Pack::run);
-        let published = overlay.commit_with(&spread, |partial| {
-            let checked = look_again(
-                (machine, point, &disk),
-                partial,
-                options,
-                (&guest, before),
-                &injection,
-            )?;
+        let published = overlay.commit_with(&spread, |partial, bring_to_disk| {
+            let checked = std::thread::scope(|scope| {
+                // The disk and the processors have no need to wait for each other.
+                let there = scope.spawn(bring_to_disk);
+                let checked = look_again(
+                    (machine, point, &disk),
+                    partial,
+                    options,
+                    &guest,
+                    &injection,
+                )?;
+                joined(there)?;
+                Ok::<_, Error>(checked)
+            })?;
             if !checked.passed {
                 let first = checked.deviations.first().map(|deviation| {
                     let at = deviation
@@ -224,6 +230,13 @@ impl Bench {
             verification,
         })
     }
+}
+
+/// What a thread beside this one ended with.
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(Error::corrupt("a thread of the patching broke off")))
 }
 
 /// Proves every disk of the machine cold, and gives the proof of the one called `disk` and those of the others.
@@ -368,7 +381,7 @@ fn look_again(
     (machine, point, disk): (&OpenMachine, &str, &str),
     partial: &Path,
     options: &PatchOptions,
-    (base, before): (&Guest, &Before),
+    base: &Guest,
     injection: &Injection,
 ) -> Result<Verification> {
     let folder = |path: &Path| match path.parent() {
@@ -388,13 +401,78 @@ fn look_again(
             keys: machine.keys().clone(),
         },
     )?;
-    let point = written.open_point(dormouse_disk::ACTIVE)?;
-    let after = point.only_guest()?;
-    let (planned, others) = rayon::join(
-        || verify_planned(after, injection),
-        || verify_others(base, before, after, injection),
+    let opened = written.open_point(ACTIVE)?;
+    let after = opened.only_guest()?;
+    let reached = ranges_written((machine, point), &written, &opened, disk)?;
+    let paths: Vec<_> = injection.paths.iter().collect();
+    let (planned, (others, inventory)) = rayon::join(
+        || {
+            paths
+                .par_chunks(PATHS_AT_ONCE)
+                .map(|paths| verify_planned(after, injection, paths))
+                .collect::<Result<Vec<_>>>()
+        },
+        || {
+            (
+                verify_others(base, after, injection, reached.as_ref()),
+                verify_inventory(after, injection),
+            )
+        },
     );
-    Ok(planned?.and(others?))
+    let rest = others?.and(inventory?);
+    Ok(planned?
+        .into_iter()
+        .rev()
+        .fold(rest, |rest, part| part.and(rest)))
+}
+
+/// Which bytes of each mount of `opened` the image of `disk` holds itself, all others being those of the machine's own
+/// disk at `point`; `None` where it is no layer over that, or where a volume's place is not told.
+fn ranges_written(
+    (machine, point): (&OpenMachine, &str),
+    written: &OpenMachine,
+    opened: &OpenPoint,
+    disk: &str,
+) -> Result<Option<Written>> {
+    let of = |machine: &OpenMachine, point: &str| {
+        let disks = machine.point_disks(point)?.iter();
+        let found = disks.filter(|found| found.name == disk);
+        let image = found.map(|found| found.image()).next().transpose()?;
+        Ok::<_, Error>(image.map(|(image, point)| (image.clone(), point.to_owned())))
+    };
+    let (Some((base, inside)), Some((layer, _))) = (of(machine, point)?, of(written, ACTIVE)?)
+    else {
+        return Ok(None);
+    };
+    let below = layer.files().get(1).map(|file| &file.identity);
+    let base = base.files().first().map(|file| &file.identity);
+    if inside != ACTIVE || below.is_none() || below != base {
+        return Ok(None);
+    }
+    let Some(own) = layer.own()? else {
+        return Ok(None);
+    };
+    let mut mounts = Written::new();
+    for mount in opened.only_guest()?.mounts() {
+        let mut here = Vec::new();
+        let Ok(places) = place_on(opened, &mount.volume, disk) else {
+            return Ok(None);
+        };
+        let mut at = 0_u64;
+        for (start, len) in places.unwrap_or_default() {
+            let end = start.saturating_add(len);
+            let first = own.partition_point(|range| range.end <= start);
+            let own = own.get(first..).unwrap_or_default().iter();
+            for range in own.take_while(|range| range.start < end) {
+                let within =
+                    |byte: u64| at.saturating_add(byte.clamp(start, end).saturating_sub(start));
+                here.push(within(range.start)..within(range.end));
+            }
+            at = at.saturating_add(len);
+        }
+        mounts.push(here);
+    }
+    Ok(Some(mounts))
 }
 
 /// Carries a plan out on a new image, with package files that were unpacked before.
@@ -419,18 +497,16 @@ pub fn patch(
         let mut supply = |_: usize, content: &Content| -> Result<Supply<'_>> {
             Ok(Supply::Reader(draft.open(content)?))
         };
-        carry_out(&bench, &draft.differences()?, &mut supply)?;
+        carry_out(&bench, &injected.differences, &mut supply)?;
     }
-    let Injected { draft, injection } = injected;
-    drop(draft);
-    let before = Before::default();
-    bench.publish(machine, &point.info.id, options, &before, injection)
+    let injection = injected.injection;
+    bench.publish(machine, &point.info.id, options, injection)
 }
 
 fn draft(
     plan: &Plan,
     bench: &Bench,
-    unpacked: &BTreeMap<Digest, Arc<Unpacked>>,
+    packages: &dyn UnpackedPackages,
     payloads: PayloadReader,
     options: &PatchOptions,
 ) -> Result<Injected> {
@@ -438,7 +514,7 @@ fn draft(
         plan,
         &Materials {
             guest: bench.guest.clone(),
-            unpacked,
+            packages,
             payloads,
             now: options.now,
             limits: dormouse_scripts::Limits::default(),
@@ -479,24 +555,14 @@ pub fn patch_once(
     let point = machine.open_point(point)?;
     let bench = Bench::open(machine, &point, options)?;
     bench.check_room(plan)?;
-    let staged = Arc::new(if plan.at_first_boot {
-        StagedSet {
-            unpacked: BTreeMap::new(),
-            files: BTreeMap::new(),
-            packages: verified(plan, repositories)?,
-        }
+    let packages = verified(plan, repositories)?;
+    let staging = Arc::new(if plan.at_first_boot {
+        Staging::nothing(packages)
     } else {
-        stage_all(&bench, plan, repositories, jobs)?
+        Staging::new(packages)
     });
-    // Scripts are interpreted one after the other; meanwhile another thread reads what the result is held against.
-    let guest = bench.guest.clone();
-    let mut before = Ok(Before::default());
-    let injection = rayon::in_place_scope(|scope| {
-        scope.spawn(|_| before = Before::read(&guest));
-        inject_staged(&bench, plan, &staged, options)
-    })?;
-    drop(guest);
-    bench.publish(machine, &point.info.id, options, &before?, injection)
+    let injection = inject_staged(&bench, plan, &staging, options, jobs)?;
+    bench.publish(machine, &point.info.id, options, injection)
 }
 
 /// The mount on which a file of a package will stand: that of the nearest folder above it that is there.

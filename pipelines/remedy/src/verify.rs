@@ -1,20 +1,24 @@
 //! An injection read back and held against what was planned.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+mod reach;
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 
 use dormouse_block::{Digest, DigestReader, Error, GuestPath, Locator, Result};
-use dormouse_filesystem::{Follow, Guest, Metadata, NodeKind};
+use dormouse_filesystem::{Follow, Guest, Metadata, NodeId, NodeKind, Tree};
 use dormouse_packages::dpkg::Database;
 use serde::{Deserialize, Serialize};
 
+use self::reach::Reach;
 use crate::inject::inventory;
 use crate::injection::{ExpectedPackage, Injection, PathChange, xattr_digests};
 
 /// Nodes compared in one guest.
 const MAX_NODES: usize = 20_000_000;
-/// Nodes of the base held in memory at most: about 60 MB.
-const MAX_HELD: usize = 400_000;
+/// Bytes of a file read in one step.
+const STEP: usize = 256 << 10;
 /// Deviations named one by one.
 const MAX_DEVIATIONS: usize = 1_000;
 
@@ -32,7 +36,7 @@ pub struct Verification {
     pub paths: usize,
     /// Bytes of files whose digests were computed.
     pub bytes: u64,
-    /// Paths not in the plan that were compared with the base.
+    /// Paths not in the plan that were compared with the base; of the others no byte was written.
     pub others: usize,
     /// What is not as planned; a thousand at most.
     pub deviations: Vec<Deviation>,
@@ -49,39 +53,11 @@ pub struct Deviation {
     pub what: String,
 }
 
-/// What the directories of a guest hold, read before it is compared, while the processors have little else to do.
-///
-/// It holds as much as its bound allows; the rest is read when it is asked for.
-#[derive(Debug, Default)]
-pub struct Before {
-    directories: BTreeMap<GuestPath, BTreeMap<Vec<u8>, Metadata>>,
-}
+/// Names in a directory, in order, and what stands under each.
+type Entries = Vec<(Vec<u8>, Metadata)>;
 
-impl Before {
-    /// Walks `base`.
-    ///
-    /// # Errors
-    /// What reading the guest returns.
-    pub fn read(base: &Guest) -> Result<Self> {
-        let mut before = Self::default();
-        let mut todo = vec![GuestPath::root()];
-        let mut held = 0_usize;
-        while let Some(directory) = todo.pop() {
-            let found = entries(base, &directory)?;
-            held = held.saturating_add(found.len());
-            if held > MAX_HELD {
-                break;
-            }
-            for (name, metadata) in &found {
-                if metadata.kind == NodeKind::Directory {
-                    todo.push(join(&directory, name)?);
-                }
-            }
-            before.directories.insert(directory, found);
-        }
-        Ok(before)
-    }
-}
+/// Which bytes of each mount of a guest an image written over another one holds itself.
+pub type Written = Vec<Vec<Range<u64>>>;
 
 fn join(directory: &GuestPath, name: &[u8]) -> Result<GuestPath> {
     directory
@@ -89,10 +65,18 @@ fn join(directory: &GuestPath, name: &[u8]) -> Result<GuestPath> {
         .map_err(|error| Error::corrupt("a bad name in a directory").because(error))
 }
 
+/// What a path leads to.
+struct Found<'a> {
+    tree: &'a dyn Tree,
+    metadata: Metadata,
+}
+
 struct Verifier<'a> {
     after: &'a Guest,
     injection: &'a Injection,
     out: Verification,
+    /// What files are read through.
+    buffer: Vec<u8>,
 }
 
 /// Reads `after`, the injected guest, and compares it with `base` and `injection`: the paths changed are the planned
@@ -101,33 +85,61 @@ struct Verifier<'a> {
 /// # Errors
 /// What reading either guest returns.
 pub fn verify(base: &Guest, after: &Guest, injection: &Injection) -> Result<Verification> {
-    let others = verify_others(base, &Before::default(), after, injection)?;
-    Ok(verify_planned(after, injection)?.and(others))
+    let paths: Vec<_> = injection.paths.iter().collect();
+    Ok(verify_planned(after, injection, &paths)?
+        .and(verify_inventory(after, injection)?)
+        .and(verify_others(base, after, injection, None)?))
 }
 
-/// The half of [`verify`] that reads every planned path and the package database.
+/// The part of [`verify`] that reads planned paths: these of them.
 ///
 /// # Errors
 /// What reading the guest returns.
-pub fn verify_planned(after: &Guest, injection: &Injection) -> Result<Verification> {
+pub fn verify_planned(
+    after: &Guest,
+    injection: &Injection,
+    paths: &[(&GuestPath, &PathChange)],
+) -> Result<Verification> {
     let mut verifier = Verifier::of(after, injection);
-    verifier.planned()?;
+    verifier.planned(paths)?;
+    Ok(verifier.done())
+}
+
+/// The part of [`verify`] that reads the package database.
+///
+/// # Errors
+/// What reading the guest returns.
+pub fn verify_inventory(after: &Guest, injection: &Injection) -> Result<Verification> {
+    let mut verifier = Verifier::of(after, injection);
     verifier.inventory()?;
     Ok(verifier.done())
 }
 
-/// The half of [`verify`] that compares every other path with the base, of which `before` was read already.
+/// The part of [`verify`] that finds whether any other path changed.
+///
+/// Where `written` says which bytes of each of the guest's mounts are not simply those of `base`, only what those bytes
+/// reach is compared, as far as the filesystems' tables tell; else, and where anything is not as it should be, every path.
 ///
 /// # Errors
 /// What reading either guest returns.
 pub fn verify_others(
     base: &Guest,
-    before: &Before,
     after: &Guest,
     injection: &Injection,
+    written: Option<&Written>,
 ) -> Result<Verification> {
     let mut verifier = Verifier::of(after, injection);
-    verifier.others(base, before)?;
+    let near = match written {
+        Some(written) => Reach::of(base, after, injection, written)?
+            .map(|reach| reach.others(base))
+            .transpose()?
+            .flatten(),
+        None => None,
+    };
+    match near {
+        Some(others) => verifier.out.others = others,
+        None => verifier.others(base)?,
+    }
     Ok(verifier.done())
 }
 
@@ -135,7 +147,7 @@ impl Verification {
     /// The schema that this version writes and reads.
     pub const SCHEMA: &'static str = "dormouse/verification/v1";
 
-    /// This and the other half, as one.
+    /// This and another part, as one.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.passed &= other.passed;
@@ -162,6 +174,7 @@ impl<'a> Verifier<'a> {
                 others: 0,
                 deviations: Vec::new(),
             },
+            buffer: Vec::new(),
         }
     }
 
@@ -179,11 +192,11 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    fn planned(&mut self) -> Result<()> {
-        for (path, change) in &self.injection.paths {
+    fn planned(&mut self, paths: &[(&GuestPath, &PathChange)]) -> Result<()> {
+        for (path, change) in paths.iter().copied() {
             self.out.paths = self.out.paths.saturating_add(1);
-            let found = self.after.metadata(path, Follow::No)?;
-            match (change, found) {
+            let located = |error: Error| error.located(&Locator::default().path(path.clone()));
+            match (change, self.look(path).map_err(located)?) {
                 (PathChange::Removed, None) => {}
                 (PathChange::Removed, Some(_)) => self.deviate(Some(path), "is still there"),
                 (_, None) => self.deviate(Some(path), "is missing"),
@@ -197,19 +210,36 @@ impl<'a> Verifier<'a> {
                     },
                     Some(found),
                 ) => {
-                    self.xattrs(path, xattrs)?;
+                    self.xattrs(path, &found, xattrs).map_err(located)?;
+                    let found = &found.metadata;
                     let is = (found.mode, found.uid, found.gid, found.mtime.seconds);
                     if is != (*mode, *uid, *gid, mtime.seconds) {
                         self.deviate(Some(path), "has another mode, owner or time than planned");
                     }
                 }
-                (put @ PathChange::Put { .. }, Some(found)) => self.put(path, put, &found)?,
+                (put @ PathChange::Put { .. }, Some(found)) => {
+                    self.put(path, put, &found).map_err(located)?;
+                }
             }
         }
         Ok(())
     }
 
-    fn put(&mut self, path: &GuestPath, put: &PathChange, found: &Metadata) -> Result<()> {
+    /// What the path leads to.
+    fn look(&self, path: &GuestPath) -> Result<Option<Found<'a>>> {
+        let Some(at) = self.after.resolve(path, Follow::No)? else {
+            return Ok(None);
+        };
+        let Some(mount) = self.after.mounts().get(at.mount) else {
+            return Ok(None);
+        };
+        let tree = mount.tree.as_ref();
+        let metadata = tree.metadata(at.node)?;
+        Ok(Some(Found { tree, metadata }))
+    }
+
+    fn put(&mut self, path: &GuestPath, put: &PathChange, at: &Found<'_>) -> Result<()> {
+        let found = &at.metadata;
         let PathChange::Put {
             kind,
             mode,
@@ -239,7 +269,7 @@ impl<'a> Verifier<'a> {
         if *kind == NodeKind::File && found.mtime.seconds != mtime.seconds {
             self.deviate(Some(path), "has another time than planned");
         }
-        self.xattrs(path, xattrs)?;
+        self.xattrs(path, at, xattrs)?;
         if let Some(same_as) = same_as {
             let other = self.after.metadata(same_as, Follow::No)?;
             if other.map(|other| other.node) != Some(found.node) {
@@ -248,7 +278,7 @@ impl<'a> Verifier<'a> {
         }
         match kind {
             NodeKind::File => {
-                let (is, bytes) = self.digest_of(path, found)?;
+                let (is, bytes) = self.digest_of(at)?;
                 self.out.bytes = self.out.bytes.saturating_add(bytes);
                 if Some(bytes) != *size || Some(is) != *digest {
                     self.deviate(
@@ -258,7 +288,7 @@ impl<'a> Verifier<'a> {
                 }
             }
             NodeKind::Symlink => {
-                let target = self.after.read_link(path)?.unwrap_or_default();
+                let target = at.tree.read_link(found.node)?;
                 if Some(Digest::of(target)) != *digest {
                     self.deviate(Some(path), "leads elsewhere than planned");
                 }
@@ -268,74 +298,72 @@ impl<'a> Verifier<'a> {
         Ok(())
     }
 
-    fn xattrs(&mut self, path: &GuestPath, planned: &BTreeMap<String, Digest>) -> Result<()> {
-        let found = self.after.xattrs(path, Follow::No)?.unwrap_or_default();
+    fn xattrs(
+        &mut self,
+        path: &GuestPath,
+        at: &Found<'_>,
+        planned: &BTreeMap<String, Digest>,
+    ) -> Result<()> {
+        let found = at.tree.xattrs(at.metadata.node)?;
         if xattr_digests(&found) != *planned {
             self.deviate(Some(path), "has other extended attributes than planned");
         }
         Ok(())
     }
 
-    fn digest_of(&self, path: &GuestPath, found: &Metadata) -> Result<(Digest, u64)> {
-        let missing =
-            || Error::corrupt("no such file").located(&Locator::default().path(path.clone()));
-        let at = self.after.resolve(path, Follow::No)?.ok_or_else(missing)?;
-        let mount = self.after.mounts().get(at.mount).ok_or_else(missing)?;
+    fn digest_of(&mut self, at: &Found<'_>) -> Result<(Digest, u64)> {
         let mut reader = DigestReader::new(NodeReader {
-            tree: mount.tree.as_ref(),
-            node: at.node,
+            tree: at.tree,
+            node: at.metadata.node,
             offset: 0,
-            size: found.size,
+            size: at.metadata.size,
         });
-        let mut buf = vec![0; 256 << 10];
+        self.buffer.resize(STEP, 0);
         loop {
-            match std::io::Read::read(&mut reader, &mut buf) {
+            match std::io::Read::read(&mut reader, &mut self.buffer) {
                 Ok(0) => return Ok(reader.finish()),
                 Ok(_) => {}
-                Err(error) => {
-                    let at = Locator::default().path(path.clone());
-                    return Err(crate::deb::reading(error).located(&at));
-                }
+                Err(error) => return Err(crate::deb::reading(error)),
             }
         }
     }
 
     /// Everything else is as it was.
-    fn others(&mut self, base: &Guest, held: &Before) -> Result<()> {
-        let mut todo = vec![GuestPath::root()];
+    fn others(&mut self, base: &Guest) -> Result<()> {
+        let planned: HashSet<&GuestPath, foldhash::fast::RandomState> =
+            self.injection.paths.keys().collect();
+        let mut todo = vec![(GuestPath::root(), true, true)];
         let mut seen = 0_usize;
-        while let Some(directory) = todo.pop() {
-            let before = match held.directories.get(&directory) {
-                Some(held) => Cow::Borrowed(held),
-                None => Cow::Owned(entries(base, &directory)?),
-            };
-            let after = entries(self.after, &directory)?;
-            let names: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
-            for name in names {
+        while let Some((directory, was, is)) = todo.pop() {
+            let before = was.then(|| entries(base, &directory)).transpose()?;
+            let after = is.then(|| entries(self.after, &directory)).transpose()?;
+            let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+            for (name, old, new) in side_by_side(&before, &after) {
                 seen = seen.saturating_add(1);
                 if seen > MAX_NODES {
                     return Err(Error::limit("more than 20,000,000 files in one guest"));
                 }
                 let path = join(&directory, name)?;
-                let (old, new) = (before.get(name), after.get(name));
+                let is_planned = planned.contains(&path);
+                if !is_planned {
+                    self.out.others = self.out.others.saturating_add(1);
+                    match (old, new) {
+                        (Some(old), Some(new)) if same(old, new) => {}
+                        (Some(_), Some(_)) => {
+                            self.deviate(Some(&path), "changed and was not to change");
+                        }
+                        (None, Some(_)) => {
+                            self.deviate(Some(&path), "is there and was not planned");
+                        }
+                        (Some(_), None) => self.deviate(Some(&path), "is gone and was not to go"),
+                        (None, None) => {}
+                    }
+                }
                 let is_directory = |found: Option<&Metadata>| {
                     found.is_some_and(|found| found.kind == NodeKind::Directory)
                 };
-                if is_directory(old) && is_directory(new) {
-                    todo.push(path.clone());
-                }
-                if self.injection.paths.contains_key(&path) {
-                    continue;
-                }
-                self.out.others = self.out.others.saturating_add(1);
-                match (old, new) {
-                    (Some(old), Some(new)) if same(old, new) => {}
-                    (Some(_), Some(_)) => {
-                        self.deviate(Some(&path), "changed and was not to change");
-                    }
-                    (None, Some(_)) => self.deviate(Some(&path), "is there and was not planned"),
-                    (Some(_), None) => self.deviate(Some(&path), "is gone and was not to go"),
-                    (None, None) => {}
+                if is_directory(old) || is_directory(new) {
+                    todo.push((path, is_directory(old), is_directory(new)));
                 }
             }
         }
@@ -382,21 +410,50 @@ impl<'a> Verifier<'a> {
     }
 }
 
-fn entries(guest: &Guest, directory: &GuestPath) -> Result<BTreeMap<Vec<u8>, Metadata>> {
+/// The names of both, in order, and what each has under them.
+fn side_by_side<'a, T>(
+    before: &'a [(Vec<u8>, T)],
+    after: &'a [(Vec<u8>, T)],
+) -> impl Iterator<Item = (&'a [u8], Option<&'a T>, Option<&'a T>)> {
+    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (before.peek(), after.peek()) {
+            (Some((old, _)), Some((new, _))) => old.cmp(new),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return None,
+        };
+        let old = order.is_le().then(|| before.next()).flatten();
+        let new = order.is_ge().then(|| after.next()).flatten();
+        let (name, _) = old.or(new)?;
+        Some((&**name, old.map(|(_, it)| it), new.map(|(_, it)| it)))
+    })
+}
+
+/// What a directory holds, by name.
+fn entries(guest: &Guest, directory: &GuestPath) -> Result<Entries> {
     let missing =
         || Error::corrupt("no such directory").located(&Locator::default().path(directory.clone()));
     let at = guest.resolve(directory, Follow::No)?.ok_or_else(missing)?;
     let mount = guest.mounts().get(at.mount).ok_or_else(missing)?;
-    let mut out = BTreeMap::new();
+    let mounted: Vec<_> = guest
+        .mounts()
+        .iter()
+        .rev()
+        .filter(|mount| mount.at.parent().as_ref() == Some(directory))
+        .collect();
+    let mut out = Entries::new();
     for entry in mount.tree.read_dir(at.node)? {
-        let path = join(directory, &entry.name)?;
-        let mounted = guest.mounts().iter().rev().find(|mount| mount.at == path);
-        let metadata = match mounted {
+        let metadata = match mounted
+            .iter()
+            .find(|mount| mount.at.name() == Some(&*entry.name))
+        {
             Some(mount) => mount.tree.metadata(mount.tree.root())?,
             None => mount.tree.metadata(entry.node)?,
         };
-        out.insert(entry.name, metadata);
+        out.push((entry.name, metadata));
     }
+    out.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(out)
 }
 
@@ -408,8 +465,8 @@ fn same(old: &Metadata, new: &Metadata) -> bool {
 }
 
 struct NodeReader<'a> {
-    tree: &'a dyn dormouse_filesystem::Tree,
-    node: dormouse_filesystem::NodeId,
+    tree: &'a dyn Tree,
+    node: NodeId,
     offset: u64,
     size: u64,
 }

@@ -21,6 +21,7 @@ pub mod inode;
 pub mod journal;
 mod map;
 pub mod superblock;
+mod touched;
 mod tree;
 mod volume;
 pub mod xattr;
@@ -31,6 +32,7 @@ use dormouse_block::{Error, Result, Source, le_u16};
 
 use crate::{Filesystem, Tree};
 
+pub(crate) use touched::touched;
 pub use tree::ExtTree;
 pub use volume::Volume;
 

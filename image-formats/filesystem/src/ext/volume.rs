@@ -57,9 +57,10 @@ impl Volume {
             return Ok(bytes);
         }
         drop(cache);
-        let mut buf = vec![0; 1_usize << self.block_log];
-        self.read_one(block, 0, &mut buf)?;
-        let bytes: Arc<[u8]> = buf.into();
+        let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, 1_usize << self.block_log).collect();
+        // Nobody else has it yet.
+        let buf = Arc::get_mut(&mut bytes).ok_or_else(overflow)?;
+        self.read_one(block, 0, buf)?;
         cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.put(block, bytes.clone(), bytes.len());
         Ok(bytes)

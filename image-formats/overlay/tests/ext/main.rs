@@ -23,4 +23,5 @@ mod model;
 #[path = "../../../filesystem/tests/ext/oracle.rs"]
 mod oracle;
 mod room;
+mod touched;
 mod workload;

@@ -85,7 +85,16 @@ pub fn attributes(mode: u16) -> Attributes {
 }
 
 pub fn open(image: &Path) -> Box<Ext4Editor> {
-    let editor = Ext4Editor::open(FileDevice::open(image), Options { now: NOW });
+    open_later(image, 0)
+}
+
+/// So many seconds after [`NOW`].
+pub fn open_later(image: &Path, seconds: i64) -> Box<Ext4Editor> {
+    let now = Time {
+        seconds: NOW.seconds + seconds,
+        ..NOW
+    };
+    let editor = Ext4Editor::open(FileDevice::open(image), Options { now });
     Box::new(editor.unwrap_or_else(|error| panic!("{}: {}", image.display(), error.with_causes())))
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use dormouse_filesystem::{NodeKind, Time};
 use dormouse_overlay::{Attributes, Editor};
 
-use crate::model::{Model, Node, Random, attributes, digest, make, open, path};
+use crate::model::{Model, Node, Random, attributes, digest, make, open_later, path};
 use crate::oracle::{self, KernelMount};
 
 const OPTION_SETS: &[(&str, &str)] = &[
@@ -329,6 +329,9 @@ fn populate(folder: &Path) {
     for (name, size) in [("empty", 0), ("small", 100), ("large", 700_000)] {
         fs::write(folder.join(name), vec![b'p'; size]).unwrap();
     }
+    for n in 0..40 {
+        fs::write(folder.join(format!("one-of-many-{n}")), vec![b'm'; 5000]).unwrap();
+    }
     for n in 0..4 {
         let inner = folder.join(format!("folder-{n}/deeper"));
         fs::create_dir_all(&inner).unwrap();
@@ -344,11 +347,16 @@ pub fn workload(name: &str, image: &Path, seed: u64, sessions: usize, steps: usi
     let mut model = Model::of(&oracle::walk(&*oracle::open(image)).unwrap());
     let mut random = Random(seed);
     let mut serial = 0;
+    let before = image.with_extension("before");
     for session in 0..sessions {
+        if session > 0 {
+            fs::copy(image, &before).unwrap();
+        }
         let mut run = Run {
             model: &mut model,
             random: &mut random,
-            editor: open(image),
+            // The time tells which directories a session changed.
+            editor: open_later(image, session as i64),
             serial,
             small: ["128", "ext2", "ext3", "no-filetype", "inline", "quota"]
                 .iter()
@@ -361,6 +369,9 @@ pub fn workload(name: &str, image: &Path, seed: u64, sessions: usize, steps: usi
         serial = run.serial;
         run.editor.finish().unwrap();
         model.check(image, &format!("{name}, seed {seed}, session {session}"));
+        if session > 0 {
+            crate::touched::check(name, &before, image);
+        }
         // A later editor does not know that these times were given.
         for node in model
             .nodes
@@ -370,6 +381,7 @@ pub fn workload(name: &str, image: &Path, seed: u64, sessions: usize, steps: usi
             node.timed = false;
         }
     }
+    fs::remove_file(before).unwrap();
 }
 
 #[test]

@@ -16,5 +16,6 @@ mod configuring;
 mod host;
 mod injection;
 mod pairs;
+mod reach;
 mod root;
 mod waking;
