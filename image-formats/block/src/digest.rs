@@ -33,19 +33,30 @@ impl Digest {
     /// Sixty-four lower-case hexadecimal digits, without the prefix.
     #[must_use]
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
+        let mut out = String::with_capacity(64);
+        for byte in self.0 {
+            out.push(digit(byte >> 4));
+            out.push(digit(byte & 15));
+        }
+        out
     }
 
     /// Reads sixty-four hexadecimal digits, without the prefix.
     #[must_use]
     pub fn from_hex(hex: &str) -> Option<Self> {
         let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
-        if !rest.is_empty() || pairs.len() != 32 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if !rest.is_empty() || pairs.len() != 32 {
             return None;
         }
+        let digit = |half: u8| {
+            char::from(half)
+                .to_digit(16)
+                .and_then(|it| u8::try_from(it).ok())
+        };
         let mut out = [0; 32];
-        for (byte, pair) in out.iter_mut().zip(pairs) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        for (byte, [high, low]) in out.iter_mut().zip(pairs) {
+            *byte = digit(*high)? << 4 | digit(*low)?;
         }
         Some(Self(out))
     }

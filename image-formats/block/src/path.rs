@@ -134,11 +134,25 @@ impl GuestPath {
     /// Whether this is `ancestor` or lies below it.
     #[must_use]
     pub fn starts_with(&self, ancestor: &Self) -> bool {
-        ancestor.is_root()
-            || self
-                .0
-                .strip_prefix(ancestor.0.as_slice())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        self.rest_below(ancestor).is_some()
+    }
+
+    /// This path as it is called where `ancestor` is the root; `None` when it does not lie there.
+    #[must_use]
+    pub fn below(&self, ancestor: &Self) -> Option<Self> {
+        Some(match self.rest_below(ancestor)? {
+            [] => Self::root(),
+            rest => Self(rest.to_vec()),
+        })
+    }
+
+    /// The bytes after those of `ancestor`: none, or a slash and more.
+    fn rest_below(&self, ancestor: &Self) -> Option<&[u8]> {
+        if ancestor.is_root() {
+            return Some(&self.0);
+        }
+        let rest = self.0.strip_prefix(ancestor.0.as_slice())?;
+        (rest.is_empty() || rest.starts_with(b"/")).then_some(rest)
     }
 }
 
@@ -158,7 +172,16 @@ fn check_name(name: &[u8]) -> Result<(), GuestPathError> {
 impl Ord for GuestPath {
     /// Component by component, so that a directory stands directly before what it holds.
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.components().cmp(other.components())
+        // No name holds a slash: where it ends one, what follows in the other path is more.
+        const STEP: usize = 16;
+        let (one, other) = (&*self.0, &*other.0);
+        let steps = one.chunks_exact(STEP).zip(other.chunks_exact(STEP));
+        let same = steps.take_while(|(one, other)| one == other).count();
+        let rest = same.saturating_mul(STEP);
+        let key = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
+        let one = one.get(rest..).unwrap_or_default().iter().map(key);
+        let other = other.get(rest..).unwrap_or_default().iter().map(key);
+        one.cmp(other)
     }
 }
 
@@ -240,6 +263,54 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_called_otherwise_below_another_one() {
+        let below = |path: &str, ancestor: &str| {
+            let ancestor = GuestPath::new(ancestor).unwrap();
+            let found = GuestPath::new(path).unwrap().below(&ancestor);
+            found.map(|found| found.to_string())
+        };
+        assert_eq!(below("/boot/efi/a", "/boot/efi").as_deref(), Some("/a"));
+        assert_eq!(below("/boot", "/boot").as_deref(), Some("/"));
+        assert_eq!(below("/boot/a", "/").as_deref(), Some("/boot/a"));
+        assert_eq!(below("/", "/").as_deref(), Some("/"));
+        assert_eq!(below("/bootstrap", "/boot"), None);
+    }
+
+    #[test]
+    fn paths_are_in_the_order_of_their_components() {
+        let mut paths: Vec<GuestPath> = [
+            "/",
+            "/a",
+            "/a/b",
+            "/a/b/c",
+            "/a-b",
+            "/a!",
+            "/a.b/c",
+            "/ab",
+            "/b",
+            "/\u{1}",
+            "/a/\u{1}",
+            "/usr/share/doc/libc6",
+            "/usr/share/doc/libc6/copyright",
+            "/usr/share/doc/libc6-dev",
+            "/usr/share/doc",
+            "/usr/share/doc/libc",
+            "/usr/share/do/c/libc6",
+        ]
+        .iter()
+        .map(|path| GuestPath::new(path).unwrap())
+        .collect();
+        for one in &paths {
+            for other in &paths {
+                let components = one.components().cmp(other.components());
+                assert_eq!(one.cmp(other), components, "{one} {other}");
+            }
+        }
+        paths.sort();
+        assert!(paths.is_sorted_by(|one, other| one.components().le(other.components())));
+    }
 
     #[test]
     fn archive_spellings_normalise() {

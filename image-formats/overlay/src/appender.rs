@@ -100,12 +100,11 @@ impl Appender {
             .map_err(|error| self.failed("cannot read back", host, error))
     }
 
-    /// Writes the header cluster and brings everything to the disk.
+    /// Writes what is left, and the header cluster.
     pub(crate) fn finish(&mut self, header: &[u8]) -> Result<()> {
         self.flush()?;
         self.file
             .write_all_at(header, 0)
-            .and_then(|()| self.file.sync_all())
             .map_err(|error| self.failed("cannot write", 0, error))
     }
 }

@@ -34,9 +34,9 @@ fn write(base: &Path, to: &Path, output: Output, spread: &dyn Fn(&mut [Pack])) -
     overlay.write_at(700_000, &[0x77; 100_000]).unwrap();
     overlay.write_at(5 << 20, &[0; 200_000]).unwrap();
     overlay
-        .commit_with(spread, |partial| {
+        .commit_with(spread, |partial, bring_to_disk| {
             assert!(partial.exists());
-            Ok(())
+            bring_to_disk()
         })
         .unwrap_or_else(|error| panic!("{}", error.with_causes()))
         .bytes

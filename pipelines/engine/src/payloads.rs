@@ -114,11 +114,14 @@ pub(crate) fn read_some(content: &mut dyn Read, buf: &mut [u8]) -> Result<usize>
         match content.read(buf) {
             Ok(n) => return Ok(n),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                return Err(Error::corrupt("a package file does not unpack").because(error));
-            }
+            Err(error) => return Err(not_unpacked(error)),
         }
     }
+}
+
+/// What is said of a package file whose bytes do not come.
+pub(crate) fn not_unpacked(error: std::io::Error) -> Error {
+    Error::corrupt("a package file does not unpack").because(error)
 }
 
 /// What the index says the package file is.

@@ -1,13 +1,14 @@
 //! A plan carried out on a draft.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::sync::Arc;
 
-use dormouse_block::{Digest, DigestReader, Error, Locator, Result};
+use dormouse_block::{Digest, DigestReader, Error, GuestPath, Locator, Result};
 use dormouse_filesystem::{Guest, Time};
 use dormouse_overlay::{Content, Difference, Draft, DraftNode, PayloadReader};
 use dormouse_packages::dpkg::Database;
+use foldhash::{HashMap, HashMapExt as _};
 use jiff::Timestamp;
 
 use crate::apt;
@@ -28,16 +29,34 @@ pub const WHOLE_PACKAGE: u64 = u64::MAX;
 pub struct Injected {
     /// The guest as it will be.
     pub draft: Draft,
+    /// What it has that the guest has not, and the other way round.
+    pub differences: BTreeMap<GuestPath, Difference>,
     /// What was done.
     pub injection: Injection,
+}
+
+/// Package files, unpacked.
+pub trait UnpackedPackages {
+    /// What is in the package file of this digest, which is waited for while it is being unpacked; `None` for one that
+    /// is not among them.
+    ///
+    /// # Errors
+    /// `Cancelled` when it could not be unpacked, which whoever unpacks it tells.
+    fn unpacked(&self, payload: &Digest) -> Result<Option<Arc<Unpacked>>>;
+}
+
+impl UnpackedPackages for BTreeMap<Digest, Arc<Unpacked>> {
+    fn unpacked(&self, payload: &Digest) -> Result<Option<Arc<Unpacked>>> {
+        Ok(self.get(payload).cloned())
+    }
 }
 
 /// What an injection needs beside its plan.
 pub struct Materials<'a> {
     /// The guest as it is.
     pub guest: Arc<Guest>,
-    /// Each planned package file, unpacked, by its digest.
-    pub unpacked: &'a BTreeMap<Digest, Arc<Unpacked>>,
+    /// Each planned package file, unpacked. They are asked for in the plan's order.
+    pub packages: &'a dyn UnpackedPackages,
     /// Opens the bytes of files in package files, and with [`WHOLE_PACKAGE`] of package files.
     pub payloads: PayloadReader,
     /// The time of every change.
@@ -115,8 +134,9 @@ fn attempt(
             fixes,
             ..Injection::of(plan, materials.now)
         };
-        let injection = record(plan, materials, &draft, done)?;
-        return Ok(Attempt::Done(Box::new(Injected { draft, injection })));
+        return Ok(Attempt::Done(Box::new(record(
+            plan, materials, draft, done,
+        )?)));
     }
     let mut session = Session::open(&mut draft, options)?;
     let native = session.native().to_owned();
@@ -144,7 +164,7 @@ fn attempt(
             Some(decision) => decision,
             None => {
                 let deb = unpacked(materials, planned)?;
-                match session.unpack(deb)? {
+                match session.unpack(&deb)? {
                     Unpacking::Done {
                         scripts,
                         disappeared,
@@ -190,10 +210,10 @@ fn attempt(
     let first_boot = finish_guest(plan, materials, &mut draft, &packages, outstanding)?;
     apt::note(plan, &packages, &native, &mut draft, now)?;
     let fixes = make_all(&plan.fixes, &mut draft, now)?;
-    let injection = record(
+    let injected = record(
         plan,
         materials,
-        &draft,
+        draft,
         Injection {
             packages,
             others,
@@ -203,7 +223,7 @@ fn attempt(
             ..Injection::of(plan, materials.now)
         },
     )?;
-    Ok(Attempt::Done(Box::new(Injected { draft, injection })))
+    Ok(Attempt::Done(Box::new(injected)))
 }
 
 /// Gives each package of the plan what became of its configuration; the rest was not of the plan.
@@ -227,8 +247,9 @@ fn assign(packages: &mut [InjectedPackage], settled: Settled) -> (Vec<Configured
     (others, settled.triggers)
 }
 
-fn unpacked<'a>(materials: &'a Materials<'_>, planned: &PlannedPackage) -> Result<&'a Unpacked> {
-    let deb = materials.unpacked.get(&planned.payload).ok_or_else(|| {
+fn unpacked(materials: &Materials<'_>, planned: &PlannedPackage) -> Result<Arc<Unpacked>> {
+    let deb = materials.packages.unpacked(&planned.payload)?;
+    let deb = deb.ok_or_else(|| {
         Error::corrupt(format!("the package file of {} is missing", planned.name))
     })?;
     let control = &deb.control;
@@ -306,8 +327,8 @@ fn finish_guest(
             continue;
         }
         let size = materials
-            .unpacked
-            .get(&planned.payload)
+            .packages
+            .unpacked(&planned.payload)?
             .map_or(planned.size, |deb| deb.size);
         pending.push(Pending {
             package: planned.name.clone(),
@@ -324,7 +345,7 @@ fn finish_guest(
     let restart = if plan.at_first_boot {
         plan.reboot.clone()
     } else {
-        restart_reasons(materials, packages)
+        restart_reasons(materials, packages)?
     };
     if !outstanding.is_empty() {
         steps.push(FirstBootStep::Configure {
@@ -355,40 +376,39 @@ fn finish_guest(
 
 /// Why the machine is to be started once more after its first boot: it boots what it had until the new kernel's own
 /// scripts have made its initial file system and its entry in the boot menu.
-fn restart_reasons(materials: &Materials<'_>, packages: &[InjectedPackage]) -> Vec<String> {
-    let holds_a_kernel = |package: &InjectedPackage| {
-        materials.unpacked.get(&package.payload).is_some_and(|deb| {
-            deb.entries
-                .iter()
-                .any(|entry| entry.path.as_bytes().starts_with(b"/boot/vmlinuz-"))
-        })
-    };
-    packages
-        .iter()
-        .filter(|package| {
-            matches!(package.decision, Decision::Defer { .. })
-                || matches!(package.configured, Some(Configuring::Left { .. }))
-        })
-        .filter(|package| holds_a_kernel(package))
-        .map(|package| {
-            format!(
+fn restart_reasons(materials: &Materials<'_>, packages: &[InjectedPackage]) -> Result<Vec<String>> {
+    let mut reasons = Vec::new();
+    for package in packages {
+        let waits = matches!(package.decision, Decision::Defer { .. })
+            || matches!(package.configured, Some(Configuring::Left { .. }));
+        if !waits {
+            continue;
+        }
+        let deb = materials.packages.unpacked(&package.payload)?;
+        let entries = deb.iter().flat_map(|deb| &deb.entries);
+        if entries
+            .map(|entry| entry.path.as_bytes())
+            .any(|path| path.starts_with(b"/boot/vmlinuz-"))
+        {
+            reasons.push(format!(
                 "{} {} becomes the kernel only when the first boot has configured it",
                 package.name, package.version
-            )
-        })
-        .collect()
+            ));
+        }
+    }
+    Ok(reasons)
 }
 
 fn record(
     plan: &Plan,
     materials: &Materials<'_>,
-    draft: &Draft,
+    draft: Draft,
     injection: Injection,
-) -> Result<Injection> {
+) -> Result<Injected> {
     let mut digests: HashMap<(Digest, u64), Digest> = HashMap::new();
     for package in &plan.packages {
         digests.insert((package.payload, WHOLE_PACKAGE), package.payload);
-        let Some(deb) = materials.unpacked.get(&package.payload) else {
+        let Some(deb) = materials.packages.unpacked(&package.payload)? else {
             continue;
         };
         for entry in &deb.entries {
@@ -397,26 +417,36 @@ fn record(
             }
         }
     }
-    let mut bytes = 0_u64;
-    let mut paths = BTreeMap::new();
-    for (path, difference) in draft.differences()? {
-        let located = |error: Error| error.located(&Locator::default().path(path.clone()));
-        let change = change(draft, &digests, &difference).map_err(located)?;
-        if let PathChange::Put {
-            size: Some(size),
-            same_as: None,
-            ..
-        } = &change
-        {
-            bytes = bytes.saturating_add(*size);
-        }
-        paths.insert(path, change);
-    }
-    Ok(Injection {
+    let differences = draft.differences()?;
+    let paths: BTreeMap<GuestPath, PathChange> = differences
+        .iter()
+        .map(|(path, difference)| {
+            let located = |error: Error| error.located(&Locator::default().path(path.clone()));
+            let change = change(&draft, &digests, difference).map_err(located)?;
+            Ok((path.clone(), change))
+        })
+        .collect::<Result<_>>()?;
+    let bytes = paths
+        .values()
+        .filter_map(|change| match change {
+            PathChange::Put {
+                size,
+                same_as: None,
+                ..
+            } => *size,
+            _ => None,
+        })
+        .fold(0, u64::saturating_add);
+    let injection = Injection {
         paths,
-        inventory: expected(draft)?,
+        inventory: expected(&draft)?,
         bytes,
         ..injection
+    };
+    Ok(Injected {
+        draft,
+        differences,
+        injection,
     })
 }
 

@@ -26,11 +26,13 @@ pub use catch_up::{
     Route, RouteName, Sleep, Standing, Wake, When, WokenKernel, bundle_file,
 };
 pub use fix::{FIX_FUNCTIONS, FixOutcome, InjectedFix, PlannedFix, fix_script};
-pub use inject::{Injected, Materials, WHOLE_PACKAGE, draft_injection};
+pub use inject::{Injected, Materials, UnpackedPackages, WHOLE_PACKAGE, draft_injection};
 pub use injection::{ExpectedPackage, InjectedPackage, Injection, PathChange};
 pub use plan::{Blocked, Decision, FirstBootStep, Hindrance, Plan, PlannedPackage};
 pub use resolve::{Fixes, Only, Question, Resolution, resolve};
-pub use verify::{Before, Deviation, Verification, verify, verify_others, verify_planned};
+pub use verify::{
+    Deviation, Verification, Written, verify, verify_inventory, verify_others, verify_planned,
+};
 
 /// The texts that are put into a guest for its first boot.
 pub mod first_boot_texts {

@@ -130,7 +130,18 @@ impl Files<'_> {
             self.cwd.clone()
         };
         let mut todo: Vec<Vec<u8>> = Vec::new();
-        push_components(&mut todo, path);
+        let mut parent = self.plain_parent(path);
+        match parent.as_ref().and_then(|(parent, name)| {
+            let known = self.draft.known(parent)?;
+            Some((known, name.to_vec()))
+        }) {
+            Some((known, name)) => {
+                here = known;
+                todo.push(name);
+                parent = None;
+            }
+            None => push_components(&mut todo, path),
+        }
         let mut links = 0_u32;
         let mut found: Option<Drafted> = None;
         while let Some(name) = todo.pop() {
@@ -139,6 +150,13 @@ impl Files<'_> {
                 && found.node != DraftNode::Directory
             {
                 return Ok(Walked::Failed(Errno::NotDirectory));
+            }
+            // What links lead to is walked before the path's own last name.
+            if todo.is_empty()
+                && let Some((asked, _)) = parent.take()
+                && found.is_some()
+            {
+                self.draft.learn(asked, &here);
             }
             if name == b".." {
                 here = here.parent().unwrap_or_else(GuestPath::root);
@@ -183,6 +201,24 @@ impl Files<'_> {
             return Ok(Walked::Failed(Errno::NotDirectory));
         }
         Ok(Walked::Found(Box::new(found)))
+    }
+
+    /// The directory of a path and its last name, where neither climbs.
+    fn plain_parent<'p>(&self, path: &'p [u8]) -> Option<(GuestPath, &'p [u8])> {
+        let (directory, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => path.split_at_checked(slash)?,
+            None => (&[][..], path),
+        };
+        let name = name.strip_prefix(b"/").unwrap_or(name);
+        if matches!(name, b"" | b"." | b"..") {
+            return None;
+        }
+        let directory = if path.starts_with(b"/") {
+            GuestPath::new(directory)
+        } else {
+            self.cwd.join_path(directory)
+        };
+        Some((directory.ok()?, name))
     }
 
     /// What is at a path whose parents are free of symbolic links.

@@ -55,6 +55,7 @@ mod budget;
 mod call;
 mod commands;
 mod files;
+mod read_texts;
 mod regex;
 mod shell;
 mod stop;
@@ -63,6 +64,7 @@ mod version;
 mod world;
 
 pub use call::{Call, Deferral, Done, Limits, Outcome, Reason, ScriptName, Trigger};
+pub use read_texts::ReadTexts;
 pub use world::{ConffileView, PackageView, World};
 
 use dormouse_overlay::Draft;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::read_texts::ReadTexts;
+
 /// The package database as `dpkg-query` would read it. File lists, diversions, overrides and alternatives are not here:
 /// they are files of the draft (`/var/lib/dpkg/info/*.list` and so on), and are read and written there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub struct World {
     pub foreign_architectures: Vec<String>,
     /// The records by package name; more than one where several architectures are installed.
     pub packages: BTreeMap<String, Vec<PackageView>>,
+    /// Texts of the guest's scripts that were read before.
+    pub read: ReadTexts,
 }
 
 /// One record of the package database.

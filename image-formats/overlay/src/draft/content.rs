@@ -8,6 +8,9 @@ use dormouse_filesystem::{Follow, Guest, NodeId, Tree};
 
 use super::{Draft, DraftNode, Drafted};
 
+/// Bytes that are set aside for a file because of its size alone.
+const MAX_BELIEVED: usize = 1 << 20;
+
 /// Where a file's bytes are.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Content {
@@ -93,7 +96,7 @@ impl Draft {
                 Box::new(reader)
             }
         };
-        let mut out = Vec::new();
+        let mut out = room_for(length);
         reader
             .take(length)
             .read_to_end(&mut out)
@@ -120,7 +123,7 @@ impl Draft {
                 content.size()
             ))));
         }
-        let mut out = Vec::new();
+        let mut out = room_for(content.size());
         self.open(&content)
             .map_err(located)?
             .take(limit)
@@ -128,6 +131,15 @@ impl Draft {
             .map_err(|error| located(Error::io("cannot read a file's content", error)))?;
         Ok(Some(out))
     }
+}
+
+/// Room for so many bytes, as far as a size that nobody checked is believed.
+fn room_for(size: u64) -> Vec<u8> {
+    Vec::with_capacity(
+        usize::try_from(size)
+            .unwrap_or(MAX_BELIEVED)
+            .min(MAX_BELIEVED),
+    )
 }
 
 /// Reads a file of the base in order.

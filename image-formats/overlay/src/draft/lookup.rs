@@ -19,12 +19,13 @@ enum Walk {
     Nowhere,
 }
 
-impl Draft {
-    /// Whether the base shows through at `path` (free of symbolic links), which has no entry of its own.
-    fn base_shows(&self, path: &GuestPath) -> bool {
-        path.parent().is_none_or(|parent| self.shows_below(&parent))
-    }
+fn join(directory: &GuestPath, name: &[u8]) -> Result<GuestPath> {
+    directory
+        .join(name)
+        .map_err(|error| Error::corrupt("bad name in a path").because(error))
+}
 
+impl Draft {
     /// Whether the base shows through below the directory `path`.
     fn shows_below(&self, path: &GuestPath) -> bool {
         let mut here = Some(path.clone());
@@ -51,7 +52,31 @@ impl Draft {
     /// # Errors
     /// A broken base.
     pub fn at(&self, path: &GuestPath) -> Result<Option<Drafted>> {
-        Ok(self.below(path, || self.base_shows(path))?.0)
+        let shows = || match (path.parent(), self.parents.borrow()) {
+            (None, _) => true,
+            (Some(parent), parents) => match parents.get(&parent) {
+                Some((at, shows)) if *at == parent => *shows,
+                _ => self.shows_below(&parent),
+            },
+        };
+        Ok(self.below(path, shows)?.0)
+    }
+
+    /// Where the directory `asked` is, free of symbolic links, if that was learnt and holds.
+    #[must_use]
+    pub fn known(&self, asked: &GuestPath) -> Option<GuestPath> {
+        self.parents.borrow().get(asked).map(|(at, _)| at.clone())
+    }
+
+    /// Learns that `asked` leads to the directory `at`, free of symbolic links, for as long as nothing changes that.
+    pub fn learn(&self, asked: GuestPath, at: &GuestPath) {
+        let shows = self.shows_below(at);
+        let mut parents = self.parents.borrow_mut();
+        if parents.len() >= MAX_ASKED {
+            parents.clear();
+        }
+        parents.insert(at.clone(), (at.clone(), shows));
+        parents.insert(asked, (at.clone(), shows));
     }
 
     /// As [`Draft::at`], where `parent_shows` says whether the base shows through below the parent; and whether it does
@@ -159,7 +184,28 @@ impl Draft {
         }
     }
 
+    /// As [`Draft::walk`], in a directory that was walked to before; `None` where it was not, or a link is to be followed.
+    fn walk_known(&self, path: &GuestPath, follow: Follow) -> Result<Option<Walk>> {
+        let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
+            return Ok(None);
+        };
+        let known = self.parents.borrow();
+        let Some((here, shows)) = known.get(&parent) else {
+            return Ok(None);
+        };
+        let next = join(here, name)?;
+        Ok(match self.below(&next, || *shows)?.0 {
+            None => Some(Walk::Missing(next)),
+            Some(at) if follow == Follow::Links && matches!(at.node, DraftNode::Symlink(_)) => None,
+            Some(at) => Some(Walk::Found(Box::new(at))),
+        })
+    }
+
     fn walk(&self, path: &GuestPath, follow: Follow) -> Result<Walk> {
+        if let Some(known) = self.walk_known(path, follow)? {
+            return Ok(known);
+        }
+        let mut last = false;
         let mut here = GuestPath::root();
         let mut todo: VecDeque<Vec<u8>> = path.components().map(<[u8]>::to_vec).collect();
         let mut links = 0_usize;
@@ -170,6 +216,13 @@ impl Draft {
             if found.node != DraftNode::Directory {
                 return Ok(Walk::Nowhere);
             }
+            // What links lead to is walked before the path's own last name.
+            if todo.is_empty() && !last {
+                last = true;
+                if let Some(parent) = path.parent() {
+                    self.learn(parent, &here);
+                }
+            }
             if name == b".." {
                 here = here.parent().unwrap_or_else(GuestPath::root);
                 match self.at(&here)? {
@@ -179,9 +232,7 @@ impl Draft {
                 shows = self.shows_below(&here);
                 continue;
             }
-            let next = here
-                .join(&name)
-                .map_err(|error| Error::corrupt("bad name in a path").because(error))?;
+            let next = join(&here, &name)?;
             let (Some(at), at_shows) = self.below(&next, || shows)? else {
                 return Ok(if todo.is_empty() {
                     Walk::Missing(next)

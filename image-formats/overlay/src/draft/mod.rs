@@ -39,12 +39,15 @@ pub struct Savepoint(usize);
 pub struct Draft {
     base: Arc<Guest>,
     payloads: PayloadReader,
-    entries: HashMap<GuestPath, Entry>,
-    children: HashMap<GuestPath, BTreeSet<Vec<u8>>>,
+    entries: HashMap<GuestPath, Entry, RandomState>,
+    children: HashMap<GuestPath, BTreeSet<Vec<u8>>, RandomState>,
     nodes: Vec<Node>,
     undo: Vec<Undo>,
     /// What the base has at paths that were asked for: it never changes, and folders are asked for again and again.
     asked: RefCell<HashMap<GuestPath, Option<Drafted>, RandomState>>,
+    /// Where directories are that were asked for, free of symbolic links, and whether the base shows through below them. It
+    /// holds until something that they may lie in or be reached by goes or changes.
+    parents: RefCell<HashMap<GuestPath, (GuestPath, bool), RandomState>>,
 }
 
 #[derive(Debug, Clone)]
@@ -60,11 +63,12 @@ impl Draft {
         Self {
             base,
             payloads,
-            entries: HashMap::new(),
-            children: HashMap::new(),
+            entries: HashMap::default(),
+            children: HashMap::default(),
             nodes: Vec::new(),
             undo: Vec::new(),
-            asked: RefCell::new(HashMap::default()),
+            asked: RefCell::default(),
+            parents: RefCell::default(),
         }
     }
 
@@ -97,7 +101,23 @@ impl Draft {
         }
     }
 
+    /// Whether what is known to stand at `path` is nothing that a path leads through.
+    fn leads_nowhere(&self, path: &GuestPath) -> bool {
+        let ends = |node: &DraftNode| !matches!(node, DraftNode::Directory | DraftNode::Symlink(_));
+        match self.entries.get(path) {
+            Some(Entry::Absent) => true,
+            Some(Entry::Node(index)) => self.nodes.get(*index).is_some_and(|node| ends(&node.node)),
+            None => match self.asked.borrow().get(path) {
+                Some(found) => found.as_ref().is_none_or(|found| ends(&found.node)),
+                None => false,
+            },
+        }
+    }
+
     fn index(&mut self, path: &GuestPath, entry: Option<Entry>) -> Option<Entry> {
+        if !self.leads_nowhere(path) {
+            self.parents.borrow_mut().clear();
+        }
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
             return match entry {
                 Some(entry) => self.entries.insert(path.clone(), entry),

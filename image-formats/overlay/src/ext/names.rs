@@ -1,6 +1,6 @@
 //! A directory being changed: all its names in memory, its blocks changed in place while there is room in them.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 
 use dormouse_block::{Error, Result, le_u32, slice_at};
 use dormouse_filesystem::ext::directory::{self, HEADER, NODE_ENTRIES, ROOT_ENTRIES};

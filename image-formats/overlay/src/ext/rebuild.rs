@@ -48,7 +48,7 @@ impl<D: Device> Core<D> {
         directory: &mut Directory,
         record: &mut Record,
         mapping: &mut Mapping,
-        names: &std::collections::HashMap<Box<[u8]>, Name>,
+        names: &foldhash::HashMap<Box<[u8]>, Name>,
     ) -> Result<()> {
         let plan = self.plan(directory.bytes, names)?;
         let inner: usize = plan.nodes.iter().map(Vec::len).sum();
@@ -138,7 +138,7 @@ impl<D: Device> Core<D> {
     fn plan<'a>(
         &self,
         bytes: usize,
-        names: &'a std::collections::HashMap<Box<[u8]>, Name>,
+        names: &'a foldhash::HashMap<Box<[u8]>, Name>,
     ) -> Result<Plan<'a>> {
         let sb = &self.sb;
         let usable = directory::usable(sb);

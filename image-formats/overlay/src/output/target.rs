@@ -35,11 +35,10 @@ impl Target {
         self.len = self.len.max(len);
     }
 
-    /// Gives the file its length and brings it to the disk.
+    /// Gives the file its length.
     pub(super) fn finish(self) -> Result<u64> {
         self.file
             .set_len(self.len)
-            .and_then(|()| self.file.sync_all())
             .map_err(|error| Error::io("cannot write", error).in_file(self.path.display()))?;
         Ok(self.len)
     }

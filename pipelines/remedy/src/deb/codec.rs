@@ -41,7 +41,7 @@ impl Codec {
             .ok_or_else(|| Error::unsupported(format!("unknown compression of the member {name}")))
     }
 
-    /// Decodes `inner`.
+    /// Decodes `inner`, whose digest was checked: xz' own CRC-64 would cost a tenth of the time, and says less.
     pub(crate) fn decode<'a>(self, inner: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
         let inner = BufReader::with_capacity(STEP, inner);
         let failed = |error| Error::io("cannot set up a decoder", error);
@@ -51,7 +51,7 @@ impl Codec {
             Self::Xz => {
                 let stream = liblzma::stream::Stream::new_stream_decoder(
                     XZ_MEMORY,
-                    liblzma::stream::CONCATENATED,
+                    liblzma::stream::CONCATENATED | liblzma::stream::IGNORE_CHECK,
                 )
                 .map_err(|error| failed(error.into()))?;
                 Box::new(liblzma::bufread::XzDecoder::new_stream(inner, stream))

@@ -1,6 +1,6 @@
 //! Diversions (dpkg-divert(1)): paths that packages other than one must not write to.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use dormouse_block::{Error, Result};
 

@@ -1,6 +1,6 @@
 //! Which package owns which path: every `info/*.list`, read once.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use dormouse_block::{Error, GuestPath, Result};
 

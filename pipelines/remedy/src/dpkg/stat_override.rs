@@ -1,6 +1,6 @@
 //! Owners by name, and the administrator's own modes (dpkg-statoverride(1)).
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 
 use dormouse_block::{Error, Result};
 

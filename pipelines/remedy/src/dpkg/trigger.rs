@@ -1,6 +1,8 @@
 //! Trigger interests (deb-triggers(5)): who wants to know of which file and of which explicit trigger.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use foldhash::HashMap;
 
 use dormouse_block::{Error, Result};
 

@@ -71,8 +71,20 @@ impl Scene {
         self.root.join("var/lib/dormouse/catch-up")
     }
 
+    /// What the script left, which is as its schema says.
     fn result(&self) -> serde_json::Value {
-        serde_json::from_slice(&std::fs::read(self.state().join("result.json")).unwrap()).unwrap()
+        let result =
+            serde_json::from_slice(&std::fs::read(self.state().join("result.json")).unwrap())
+                .unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas/caught-up-v1.json");
+        let schema = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let validator = jsonschema::draft202012::new(&schema).unwrap();
+        let errors: Vec<String> = validator
+            .iter_errors(&result)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert!(errors.is_empty(), "{errors:#?}\n{result:#}");
+        result
     }
 
     fn status(&self) -> String {

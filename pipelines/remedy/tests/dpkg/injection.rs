@@ -104,7 +104,7 @@ fn inject(bench: &Bench, plan: &Plan, files: &Files) -> Injected {
         plan,
         &Materials {
             guest: Arc::new(Guest::of(HostTree::read(&bench.root()))),
-            unpacked: &files.unpacked,
+            packages: &files.unpacked,
             payloads: files.payloads.clone(),
             now: "2026-11-20T12:00:00Z".parse().unwrap(),
             limits: dormouse_scripts::Limits::default(),

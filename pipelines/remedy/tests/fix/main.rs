@@ -51,7 +51,7 @@ fn inject(tree: MemoryTree, fixes: Vec<PlannedFix>) -> (Plan, Injected) {
         &plan,
         &Materials {
             guest: Arc::new(Guest::of(tree)),
-            unpacked: &BTreeMap::new(),
+            packages: &BTreeMap::new(),
             payloads,
             now: NOW.parse().unwrap(),
             limits: dormouse_scripts::Limits::default(),

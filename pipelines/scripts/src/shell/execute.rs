@@ -20,8 +20,16 @@ impl Shell<'_> {
     /// Reads `text` as shell commands.
     pub(crate) fn parse(&mut self, text: &[u8]) -> Run<Rc<List>> {
         self.files.budget.bytes_of(text)?;
-        match syntax::parse(text, self.environment.dialect, 1, 0) {
-            Ok(list) => Ok(Rc::new(list)),
+        let dialect = self.environment.dialect;
+        if let Some(list) = self.world.read.find(dialect, text) {
+            return Ok(list);
+        }
+        match syntax::parse(text, dialect, 1, 0) {
+            Ok(list) => {
+                let list = Rc::new(list);
+                self.world.read.keep(dialect, text, &list);
+                Ok(list)
+            }
             Err(error) => Err(Stop::Deferred(Box::new(crate::Deferral {
                 reason: if error.too_deep {
                     Reason::Limit

@@ -12,7 +12,7 @@ const MAX_DEPTH: u32 = 60;
 const MAX_WORK: u32 = 20_000_000;
 
 /// Which shell the script names; both are read as POSIX, and bash's own constructs are refused by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Dialect {
     /// `/bin/sh`: dash.
     Posix,

@@ -113,15 +113,28 @@ impl Database {
 
     /// The file: that of passwords, or that of everything else.
     pub(super) fn text(&self, secret: bool) -> Vec<u8> {
+        // A value on one line.
+        fn push(out: &mut String, value: &str) {
+            for (nth, line) in value.split('\n').enumerate() {
+                if nth > 0 {
+                    out.push_str("\\n");
+                }
+                out.push_str(line);
+            }
+            out.push('\n');
+        }
         let mut out = String::new();
         for (name, item) in self.items.iter().filter(|(_, item)| item.secret == secret) {
-            out.push_str(&format!("Name: {name}\n"));
+            out.push_str("Name: ");
+            out.push_str(name);
+            out.push('\n');
             for (field, value) in &item.fields {
                 let mut letters = field.chars();
                 let first = letters.next().map(|first| first.to_ascii_uppercase());
                 out.extend(first);
                 out.push_str(letters.as_str());
-                out.push_str(&format!(": {}\n", value.replace('\n', "\\n")));
+                out.push_str(": ");
+                push(&mut out, value);
             }
             let join =
                 |words: &BTreeSet<String>| words.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -134,7 +147,10 @@ impl Database {
             if !item.variables.is_empty() {
                 out.push_str("Variables:\n");
                 for (variable, value) in &item.variables {
-                    out.push_str(&format!(" {variable} = {}\n", value.replace('\n', "\\n")));
+                    out.push(' ');
+                    out.push_str(variable);
+                    out.push_str(" = ");
+                    push(&mut out, value);
                 }
             }
             out.push('\n');
