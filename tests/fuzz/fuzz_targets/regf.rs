@@ -7,16 +7,26 @@ use dormouse_block::{Bytes, Result, Source};
 use dormouse_packages::windows::regf::{Hive, Key};
 use libfuzzer_sys::fuzz_target;
 
-fn walk(key: &Key<'_>, depth: usize) -> Result<()> {
+/// Keys visited of a hive, and subkeys of each that are looked up by name, which goes over all of them.
+const MAX_KEYS: usize = 500;
+const MAX_LOOKUPS: usize = 4;
+
+fn walk(key: &Key<'_>, depth: usize, left: &mut usize) -> Result<()> {
     for value in key.values()? {
         let _ = value.data();
         let _ = value.text();
     }
     if depth < 64 {
-        for child in key.subkeys()? {
+        for (nth, child) in key.subkeys()?.enumerate() {
             let child = child?;
-            let _ = key.subkey(child.name());
-            walk(&child, depth + 1)?;
+            if nth < MAX_LOOKUPS {
+                let _ = key.subkey(child.name());
+            }
+            let Some(fewer) = left.checked_sub(1) else {
+                return Ok(());
+            };
+            *left = fewer;
+            walk(&child, depth + 1, left)?;
         }
     }
     Ok(())
@@ -31,6 +41,6 @@ fuzz_target!(|bytes: &[u8]| {
     let (hive, log) = rest.split_at((pages * 512).min(rest.len()));
     let log: Arc<dyn Source> = Arc::new(Bytes::new(log));
     if let Ok(hive) = Hive::open(Arc::new(Bytes::new(hive)), &[log]) {
-        let _ = hive.root().and_then(|root| walk(&root, 0));
+        let _ = hive.root().and_then(|root| walk(&root, 0, &mut MAX_KEYS.clone()));
     }
 });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dormouse_block::{Bytes, Source};
 use dormouse_disk::{Piece, SavedMemory};
 use dormouse_fuzz::Image;
-use dormouse_packages::KernelSearch;
+use dormouse_packages::{KernelSearch, MemoryBatches};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -22,6 +22,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(Some(state)) = SavedMemory::of(source, "state.vmrs") else {
         return;
     };
+    let mut batches = MemoryBatches::default();
     let mut search = KernelSearch::default();
     let read = state.read(&mut |piece| {
         if let Piece::Bytes {
@@ -30,10 +31,14 @@ fuzz_target!(|data: &[u8]| {
             bytes,
         } = piece
         {
-            search.take(block, *offset, bytes);
+            batches.take(block, *offset, bytes, &mut |batch| {
+                search.note(batch.search());
+                batch
+            });
         }
         Ok(())
     });
+    search.note(batches.finish().search());
     let found = search.finish();
     if read.is_err() {
         return;

@@ -15,10 +15,11 @@ use dormouse_filesystem::{NodeKind, Tree};
 const SECTOR: usize = 512;
 /// Sectors of an image: 256 MiB.
 const MAX_SECTORS: u32 = 512 << 10;
-/// Nodes visited of a tree, names looked up one by one, and bytes read of each file.
-const MAX_NODES: usize = 500;
-const MAX_LOOKUPS: usize = 100;
-const MAX_READ: usize = 64 << 10;
+/// Nodes visited of a tree, names looked up one by one, and bytes read of each file at a time: as much as reaches every kind of
+/// node, since what more nodes of one kind take is taken from the number of inputs.
+const MAX_NODES: usize = 120;
+const MAX_LOOKUPS: usize = 40;
+const MAX_READ: usize = 20 << 10;
 
 /// An image that was unpacked.
 pub struct Image {
