@@ -7,6 +7,11 @@ LIBRARY := $(DEMO)/library
 MIRROR := $(DEMO)/mirror
 DORMOUSE := target/release/dormouse
 
+# What is built once needs nothing kept for the next build: gigabytes and minutes.
+ifdef CI
+export CARGO_INCREMENTAL := 0
+endif
+
 .PHONY: demo test library lint unit scenario deny doc bench fidelity boot-test memory-test catch-up-test fuzz fuzz-coverage clean-demo
 
 demo: ## build a library of real machines, run the demo pipeline on it, and say where the results are
