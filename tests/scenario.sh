@@ -188,6 +188,10 @@ done
 check "a folder is the same bundle" ends 1 "$dormouse" catch-up "$library/build-01.qcow2" --point suspended-2026 "${judged[@]}" \
   --bundle "$work/folder" --key "$work/key.pem" --format json
 check "with the same package files" bash -c "cd '$work/folder/packages' && for file in *; do cmp -s \"\$file\" '$work/bundle/packages/'\"\$file\" || exit 1; done"
+qemu-img create -q -f qcow2 "$work/empty.qcow2" 64M
+check "a machine that cannot be planned for keeps no other from its bundle" ends 3 "$dormouse" catch-up "$work/empty.qcow2" \
+  "$library/build-01.qcow2" --point active "${judged[@]}" --bundle "$work/rest" --key "$work/key.pem" --format json
+check "which has the plan of that one alone" [ "$(jq -r '[.plans[].at.machine] | join(" ")' "$work/rest/manifest.json")" = build-01 ]
 check "a bundle that is there is not written over" ends 2 "$dormouse" catch-up "$library/build-01.qcow2" \
   --point suspended-2026 "${judged[@]}" --bundle "$work/folder" --key "$work/key.pem"
 check "without a key there is no bundle" ends 2 "$dormouse" catch-up "$library/build-01.qcow2" \

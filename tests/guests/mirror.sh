@@ -68,9 +68,10 @@ listed_digest() {
 
 digest_of() { sha256sum "$1" | cut -d' ' -f1; }
 
-# fetch_suite URI SUITE: the signed index, and the package list that it names. The archive may change between two
-# requests: then all of it is asked for again. Release and Release.gpg say the same as InRelease; they are kept where
-# they verify, which on a mirror that caches them apart they may not.
+# fetch_suite URI SUITE: the signed index, and the package list that it names: as .xz, and as .gz too where the archive
+# has it, as those have it who mirror an archive whole. The archive may change between two requests: then all of it is asked
+# for again. Release and Release.gpg say the same as InRelease; they are kept where they verify, which on a mirror that
+# caches them apart they may not.
 fetch_suite() {
   local uri=$1 suite=$2 folder="$work/dists/$2" list="main/binary-$architecture/Packages.xz" attempt digest
   for attempt in 1 2 3; do
@@ -89,6 +90,12 @@ fetch_suite() {
         ! fetch "$uri/dists/$suite/Release.gpg" "$folder/Release.gpg" 2>/dev/null ||
         ! gpgv --quiet --keyring "$archive_keyring" "$folder/Release.gpg" "$folder/Release" 2>/dev/null; then
         rm -f "$folder/Release" "$folder/Release.gpg"
+      fi
+      digest=$(listed_digest "$folder/InRelease" "${list%.xz}.gz")
+      if [ -n "$digest" ] && fetch "$uri/dists/$suite/${list%.xz}.gz" "$folder/${list%.xz}.gz" 2>/dev/null; then
+        [ "$(digest_of "$folder/${list%.xz}.gz")" = "$digest" ] || rm "$folder/${list%.xz}.gz"
+      else
+        rm -f "$folder/${list%.xz}.gz"
       fi
       return
     fi
