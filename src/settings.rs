@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, bail};
 use dormouse_block::Meter;
 use dormouse_disk::{FormatName, LibraryGate};
-use dormouse_engine::{Keys, MachineOptions};
+use dormouse_engine::{Keys, MachineOptions, UnitCache};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -49,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) stop: Arc<AtomicBool>,
     /// Keys of encrypted images and volumes.
     pub(crate) keys: Keys,
+    /// Decoded units of compressed images.
+    units: UnitCache,
 }
 
 impl Settings {
@@ -71,7 +73,12 @@ impl Settings {
             }
         }
         let keys = read_keys(&global.luks_key)?;
-        Ok(Self { global, stop, keys })
+        Ok(Self {
+            global,
+            stop,
+            keys,
+            units: UnitCache::default(),
+        })
     }
 
     /// Tables or JSON: as asked, else a table on a terminal.
@@ -164,6 +171,7 @@ impl Settings {
             gate: Arc::new(LibraryGate::new(allowed)?),
             meter: Meter::new(u64::MAX, self.stop.clone()),
             keys: self.keys.clone(),
+            units: self.units.clone(),
         })
     }
 }

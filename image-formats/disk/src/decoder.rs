@@ -5,7 +5,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 use zstd::zstd_safe::{self, DCtx};
 
 /// How the compressed units of an image are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Compression {
     /// Raw deflate.
     Deflate,

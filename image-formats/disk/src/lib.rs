@@ -20,7 +20,7 @@
 //!
 //! Limits: chains of at most [`MAX_CHAIN`] files, disks in at most [`MAX_PARTS`] extents; an L1 table of at most 32 MiB
 //! and a snapshot table of at most 16 MiB per qcow2 file; a VHDX log of at most 16 MiB; beside an open point's L1 table,
-//! at most 8 MiB of cached tables and decoded clusters for each file of the chain.
+//! at most 4 MiB of cached tables for each file of the chain; 64 MiB of decoded units for all images that share a [`UnitCache`].
 //!
 //! ```no_run
 //! use dormouse_disk::{LibraryGate, OpenOptions, open};
@@ -66,6 +66,7 @@ mod raw;
 mod recognised;
 mod saved_state;
 mod sectors;
+mod units;
 mod vdi;
 mod vhd;
 mod vhdx;
@@ -90,3 +91,4 @@ pub use saved_state::{
     MAX_BLOCKS, MAX_RAM, MAX_RATIO, MAX_ROUNDS, Piece, RamBlock, RamRead, STATE_FORMATS,
     SavedMemory, StateEvidence, StateFormat, StateMeaning, recognise_state,
 };
+pub use units::UnitCache;

@@ -5,12 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dormouse_block::{Error, Result, Source};
 
-use crate::decoder::{Compression, Decoder};
+use crate::decoder::Decoder;
 use crate::encryption::DataCipher;
-
-/// Bytes of decoded units that are kept, enough for a walk among the folders and nodes of one neighbourhood; always room
-/// for one.
-const DECODED_BYTES: usize = 4 << 20;
+use crate::units::FileUnits;
 
 /// Look-ups of the map that one search for data takes: many TiB of empty tables. A table that maps itself over and over
 /// could keep it busy for hours otherwise.
@@ -128,16 +125,16 @@ pub(crate) struct Mapped {
     below: Option<Below>,
     /// What decrypts data; compressed units are not encrypted.
     cipher: Option<DataCipher>,
-    decoded: Mutex<Decoded>,
+    /// Its compressed units, if the format has any.
+    units: Option<FileUnits>,
+    /// Of each thread that decodes a unit at the same time as others.
+    decoders: Mutex<Vec<Workplace>>,
 }
 
-/// Decoded units and what it takes to decode one.
-struct Decoded {
-    compression: Compression,
-    decoder: Option<Decoder>,
+/// What it takes to decode a unit.
+struct Workplace {
+    decoder: Decoder,
     packed: Vec<u8>,
-    /// By the host offset of their compressed bytes, the one used last at the end.
-    units: Vec<(HostOffset, Vec<u8>)>,
 }
 
 impl Mapped {
@@ -148,7 +145,6 @@ impl Mapped {
         len: u64,
         locate: Locate,
         below: Option<Below>,
-        compression: Compression,
     ) -> Self {
         Self {
             path,
@@ -157,13 +153,15 @@ impl Mapped {
             locate,
             below,
             cipher: None,
-            decoded: Mutex::new(Decoded {
-                compression,
-                decoder: None,
-                packed: Vec::new(),
-                units: Vec::new(),
-            }),
+            units: None,
+            decoders: Mutex::default(),
         }
+    }
+
+    /// The same, with compressed units.
+    pub(crate) fn packed(mut self, units: FileUnits) -> Self {
+        self.units = Some(units);
+        self
     }
 
     /// The same, with its data encrypted so.
@@ -212,55 +210,55 @@ impl Mapped {
 
     /// Reads `buf` from a compressed unit.
     fn read_packed(&self, unit: Packed, buf: &mut [u8]) -> Result<()> {
+        let units = self
+            .units
+            .as_ref()
+            .ok_or_else(|| Error::corrupt("a compressed unit in a format without any"))?;
+        let bytes = match units.get(unit.at, unit.unit) {
+            Some(bytes) => bytes,
+            // Who reads whole units reads each once.
+            None if buf.len() == unit.unit => return self.decode(units, unit, buf),
+            None => {
+                let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, unit.unit).collect();
+                let out = Arc::get_mut(&mut bytes);
+                let out = out.ok_or_else(|| Error::corrupt("a new unit is in use"))?;
+                self.decode(units, unit, out)?;
+                units.put(unit.at, bytes.clone());
+                bytes
+            }
+        };
         let within = usize::try_from(unit.within).unwrap_or(usize::MAX);
-        let mut state = self.decoded.lock().unwrap_or_else(PoisonError::into_inner);
-        let Decoded {
-            compression,
-            decoder,
-            packed,
-            units,
-        } = &mut *state;
-        if let Some(position) = units
-            .iter()
-            .position(|(at, bytes)| *at == unit.at && bytes.len() == unit.unit)
-        {
-            if let Some(range) = units.get_mut(position..) {
-                range.rotate_left(1);
-            }
-        } else {
-            // The last compressed unit's last sector may be cut short by the end of the file.
-            let len = unit.len.min(self.file.len().saturating_sub(unit.at.0));
-            let len = usize::try_from(len).map_err(|_| Error::limit("the cluster is too large"))?;
-            if len == 0 {
-                return Err(Error::corrupt(format!(
-                    "a compressed cluster lies beyond the end of the file, which has {} bytes",
-                    self.file.len()
-                ))
-                .at_offset(unit.at.0));
-            }
-            packed.resize(len, 0);
-            self.file.read_exact_at(unit.at.0, packed)?;
-            let failed = |error: Error| error.at_offset(unit.at.0);
-            let decoder = decoder.get_or_insert_with(|| Decoder::new(*compression));
-            if buf.len() == unit.unit {
-                return decoder.decode(packed, buf).map_err(failed);
-            }
-            let room = DECODED_BYTES.checked_div(unit.unit).unwrap_or(0).max(1);
-            let mut bytes = if units.len() >= room {
-                units.remove(0).1
-            } else {
-                Vec::new()
-            };
-            bytes.resize(unit.unit, 0);
-            decoder.decode(packed, &mut bytes).map_err(failed)?;
-            units.push((unit.at, bytes));
-        }
-        let part = units
-            .last()
-            .and_then(|(_, bytes)| bytes.get(within..within.checked_add(buf.len())?))
+        let part = within
+            .checked_add(buf.len())
+            .and_then(|end| bytes.get(within..end))
             .ok_or_else(|| Error::corrupt("a compressed cluster is too small"))?;
         buf.copy_from_slice(part);
         Ok(())
+    }
+
+    /// Decodes a whole unit.
+    fn decode(&self, units: &FileUnits, unit: Packed, out: &mut [u8]) -> Result<()> {
+        // The last compressed unit's last sector may be cut short by the end of the file.
+        let len = unit.len.min(self.file.len().saturating_sub(unit.at.0));
+        let len = usize::try_from(len).map_err(|_| Error::limit("the cluster is too large"))?;
+        if len == 0 {
+            return Err(Error::corrupt(format!(
+                "a compressed cluster lies beyond the end of the file, which has {} bytes",
+                self.file.len()
+            ))
+            .at_offset(unit.at.0));
+        }
+        let places = || self.decoders.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = places().pop();
+        let mut place = free.unwrap_or_else(|| Workplace {
+            decoder: Decoder::new(units.compression()),
+            packed: Vec::new(),
+        });
+        place.packed.resize(len, 0);
+        self.file.read_exact_at(unit.at.0, &mut place.packed)?;
+        let decoded = place.decoder.decode(&place.packed, out);
+        places().push(place);
+        decoded.map_err(|error| error.at_offset(unit.at.0))
     }
 
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
@@ -475,7 +473,7 @@ mod tests {
         let file = Arc::new(Bytes::new((0..64).collect::<Vec<u8>>()));
         let below = Below::from(Arc::new(Bytes::new(vec![9; 6])), 2);
         let name = "test".to_owned();
-        Mapped::new(name, file, len, locate, Some(below), Compression::Deflate)
+        Mapped::new(name, file, len, locate, Some(below))
     }
 
     #[test]

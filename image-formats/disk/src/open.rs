@@ -8,8 +8,10 @@ use std::sync::Arc;
 use dormouse_block::{Error, HostFile, Meter, Metered, Result, Source, window};
 use dormouse_encryption::{Budget, Keys};
 
+use crate::decoder::Compression;
 use crate::format::{format_named, recognise};
-use crate::{Chain, ChainFile, FormatName, Gate, Image, Reference, Role};
+use crate::units::FileUnits;
+use crate::{Chain, ChainFile, FormatName, Gate, Image, Reference, Role, UnitCache};
 
 /// Files of one chain: QEMU has no limit of its own, people's chains have a dozen.
 pub const MAX_CHAIN: usize = 64;
@@ -31,6 +33,8 @@ pub struct OpenOptions {
     pub meter: Meter,
     /// Keys that may unlock encrypted images.
     pub keys: Keys,
+    /// Decoded units of compressed images, shared by all that are opened with it.
+    pub units: UnitCache,
 }
 
 impl OpenOptions {
@@ -42,6 +46,7 @@ impl OpenOptions {
             gate,
             meter: Meter::unlimited(),
             keys: Keys::default(),
+            units: UnitCache::default(),
         }
     }
 
@@ -56,6 +61,13 @@ impl OpenOptions {
     #[must_use]
     pub fn keys(mut self, keys: Keys) -> Self {
         self.keys = keys;
+        self
+    }
+
+    /// The same, with decoded units kept in `units`.
+    #[must_use]
+    pub fn units(mut self, units: UnitCache) -> Self {
+        self.units = units;
         self
     }
 
@@ -75,6 +87,9 @@ pub struct OpenFile {
     named: Option<String>,
     /// What it is called within an archive, when it is a part of one.
     member: Option<String>,
+    /// Where in the host file it begins.
+    start: u64,
+    units: UnitCache,
 }
 
 impl OpenFile {
@@ -106,6 +121,11 @@ impl OpenFile {
             self.host.clone(),
         );
         chain
+    }
+
+    /// Its compressed units.
+    pub(crate) fn units(&self, compression: Compression) -> FileUnits {
+        self.units.of(self.host.identity(), self.start, compression)
     }
 
     fn extension(&self) -> &str {
@@ -321,6 +341,8 @@ impl<'a> Opener<'a> {
             role,
             named,
             member: None,
+            start: 0,
+            units: self.options.units.clone(),
         })
     }
 }
@@ -374,6 +396,7 @@ pub fn open_member(path: &Path, member: &Member, options: &OpenOptions) -> Resul
         .map_err(|error| error.in_file(path.display()))?;
     file.source = Arc::new(part);
     file.member = Some(member.name.clone());
+    file.start = member.offset;
     opener.open_image(file, options.format)
 }
 

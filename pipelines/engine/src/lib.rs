@@ -10,7 +10,7 @@
 //! library; a panic in one point is contained and becomes that point's gap.
 //!
 //! ```no_run
-//! use dormouse_engine::{Keys, MachineOptions, OpenMachine};
+//! use dormouse_engine::{Keys, MachineOptions, OpenMachine, UnitCache};
 //! use dormouse_block::Meter;
 //! use dormouse_disk::LibraryGate;
 //! use std::path::Path;
@@ -22,6 +22,7 @@
 //!     gate: Arc::new(LibraryGate::new(["/srv/library"])?),
 //!     meter: Meter::unlimited(),
 //!     keys: Keys::default(),
+//!     units: UnitCache::default(),
 //! };
 //! let machine = OpenMachine::open("web-01", Path::new("/srv/library/web-01.qcow2"), &options)?;
 //! let inspection = machine.open_point("active")?.inspect(&std::collections::BTreeSet::new())?;
@@ -78,6 +79,7 @@ pub use standard::{Standard, StandardOptions};
 pub use state::{Database, FindingRow, PackageRow, PointRow, RunRow, State, Store, StoreFolder};
 pub use subjects::parse_point;
 
+pub use dormouse_disk::UnitCache;
 pub use dormouse_volume::Keys;
 
 /// The bounds on each maintainer script.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dormouse_block::{Error, HostFile, Locator, Meter, Result, Source};
-use dormouse_disk::{FormatName, Gate, PointInfo, find_point};
+use dormouse_disk::{FormatName, Gate, PointInfo, UnitCache, find_point};
 use dormouse_volume::Keys;
 
 pub use evidence::{PowerEvidence, PowerSign};
@@ -38,6 +38,8 @@ pub struct MachineOptions {
     pub meter: Meter,
     /// Keys that may unlock encrypted images and volumes.
     pub keys: Keys,
+    /// Decoded units of compressed images, shared by all machines that are opened with it.
+    pub units: UnitCache,
 }
 
 /// A machine whose images are open.
@@ -46,6 +48,7 @@ pub struct OpenMachine {
     pub name: String,
     layout: Layout,
     keys: Keys,
+    units: UnitCache,
 }
 
 impl OpenMachine {
@@ -68,6 +71,7 @@ impl OpenMachine {
             name: found.name.clone(),
             layout,
             keys: options.keys.clone(),
+            units: options.units.clone(),
         })
     }
 
@@ -89,12 +93,18 @@ impl OpenMachine {
             name: self.name.clone(),
             layout,
             keys: options.keys.clone(),
+            units: options.units.clone(),
         })
     }
 
     /// The keys that its encrypted volumes are tried with.
     pub(crate) fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// Where decoded units of its images are kept.
+    pub(crate) fn units(&self) -> &UnitCache {
+        &self.units
     }
 
     /// Its host files, the image (or what describes it) first.

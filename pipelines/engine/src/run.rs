@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use dormouse_block::{Digest, Error, Gap, Identity, Locator, Meter, Result};
-use dormouse_disk::{Gate, LibraryGate, PointInfo};
+use dormouse_disk::{Gate, LibraryGate, PointInfo, UnitCache};
 use dormouse_evidence::{RunReport, Signer};
 use dormouse_policy::Scope;
 use jiff::Timestamp;
@@ -161,6 +161,7 @@ fn run_in_pool(
             observer,
             tool: &options.tool,
             stop: &options.stop,
+            units: UnitCache::default(),
         },
         standard: standard(options, state, as_of)?,
         signer,
@@ -308,6 +309,7 @@ impl Run<'_> {
                 gate: self.gate.clone(),
                 meter: Meter::new(limit, self.options.stop.clone()),
                 keys: self.options.keys.clone(),
+                units: self.work.units.clone(),
             },
         )
     }
@@ -322,6 +324,7 @@ impl Run<'_> {
                 gate: self.gate.clone(),
                 meter: Meter::new(u64::MAX, self.options.stop.clone()),
                 keys: self.options.keys.clone(),
+                units: self.work.units.clone(),
             },
         )
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dormouse_block::{Digest, Error, ErrorKind, Locator, Result};
+use dormouse_disk::UnitCache;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -20,6 +21,8 @@ pub struct Work<'a> {
     pub tool: &'a str,
     /// Set when the caller asks to stop.
     pub stop: &'a Arc<AtomicBool>,
+    /// Decoded units of compressed images.
+    pub units: UnitCache,
 }
 
 impl Work<'_> {
@@ -138,6 +141,7 @@ mod tests {
             observer: &Silent,
             tool: "t",
             stop: &stop,
+            units: UnitCache::default(),
         };
         let at = Locator::machine("m");
         let ask = |compute: fn() -> Result<u32>| work.once(StageName::Inspect, &at, &1, compute);

@@ -10,7 +10,6 @@ use dormouse_block::{Error, ErrorKind, HostFile, Result, Source, window};
 
 use super::Table;
 use super::descriptor::{Descriptor, ImageFile};
-use crate::decoder::Compression;
 use crate::image::no_point;
 use crate::mapped::{Below, Concatenated, Mapped};
 use crate::parents::candidates;
@@ -154,7 +153,6 @@ impl Layer {
             len,
             Box::new(move |offset, limit| table.locate(offset, limit)),
             below.map(Below::whole),
-            Compression::Deflate,
         )))
     }
 }

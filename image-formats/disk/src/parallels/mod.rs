@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use dormouse_block::{Error, Result, Source, le_u32, le_u64, read_vec_at};
 
-use crate::decoder::Compression;
 use crate::description::begins_with_element;
 use crate::mapped::{HostOffset, Mapped, Mapping, Stretch};
 use crate::pages::Pages;
@@ -59,7 +58,6 @@ impl Format for Parallels {
             size,
             Box::new(move |offset, limit| table.locate(offset, limit)),
             None,
-            Compression::Deflate,
         );
         let state = State {
             dirty: in_use,

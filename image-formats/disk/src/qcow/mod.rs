@@ -62,8 +62,8 @@ impl Format for Qcow {
         let disk = cipher.and_then(|cipher| {
             let below = below.map(|below| below.open().map(Below::whole));
             let below = below.transpose()?;
-            let source = file.source.clone();
-            let disk = Mapped::new(path, source, size, locate, below, Compression::Deflate);
+            let disk = Mapped::new(path, file.source.clone(), size, locate, below)
+                .packed(file.units(Compression::Deflate));
             Ok(Arc::new(disk.encrypted(cipher)) as Arc<dyn Source>)
         });
         let disk = Sealed::new(disk, chain.is_encrypted())?;

@@ -22,6 +22,7 @@ use self::snapshots::Snapshot;
 use crate::encryption::{DataCipher, Sealed, locked};
 use crate::image::no_point;
 use crate::mapped::{Below, Locate, Mapped};
+use crate::units::FileUnits;
 use crate::{
     ACTIVE, Bitmap, Chain, Format, FormatName, Image, OpenFile, Opener, PointInfo, PointKind,
     Probe, Role, State, Timestamp,
@@ -84,6 +85,7 @@ impl Format for Qcow2 {
             snapshots,
             bitmaps,
             path,
+            units: file.units(header.compression),
             file: file.source,
             data,
             header,
@@ -121,6 +123,8 @@ struct Qcow2Image {
     file: Arc<dyn Source>,
     /// Where data clusters lie: the file itself, or an external data file.
     data: Arc<dyn Source>,
+    /// Compressed clusters.
+    units: FileUnits,
     header: Header,
     backing: Option<Sealed<Arc<dyn Source>>>,
     /// What decrypts data clusters, if they are encrypted.
@@ -217,8 +221,8 @@ impl Qcow2Image {
             len,
             Box::new(move |offset, limit| map.locate(start.saturating_add(offset), limit)),
             below,
-            header.compression,
         )
+        .packed(self.units.clone())
         .encrypted(cipher.map(|cipher| cipher.from(start))))
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use dormouse_block::{Error, Result, Source, le_u32, le_u64, read_vec_at};
 
-use crate::decoder::Compression;
 use crate::encryption::Sealed;
 use crate::mapped::{Below, HostOffset, Mapped, Mapping, Stretch};
 use crate::pages::Pages;
@@ -66,7 +65,6 @@ impl Format for Qed {
                 header.size,
                 Box::new(move |offset, limit| tables.locate(offset, limit)),
                 below,
-                Compression::Deflate,
             );
             Arc::new(disk) as Arc<dyn Source>
         });

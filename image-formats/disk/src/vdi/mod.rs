@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use dormouse_block::{Error, Result, Source, array_at, le_u32, le_u64, read_vec_at};
 
-use crate::decoder::Compression;
 use crate::mapped::{Below, HostOffset, Mapped, Mapping, Stretch};
 use crate::pages::Pages;
 use crate::plain::Plain;
@@ -61,7 +60,6 @@ impl Format for Vdi {
             len,
             Box::new(move |offset, limit| blocks.locate(offset, limit)),
             below,
-            Compression::Deflate,
         );
         let image = Plain::new(FormatName::VDI, chain, Arc::new(disk));
         Ok(Box::new(image.identifier(identifier)))

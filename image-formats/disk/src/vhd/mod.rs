@@ -11,7 +11,6 @@ use std::sync::Arc;
 use dormouse_block::{Error, Result, Source};
 
 use self::footer::{Dynamic, FOOTER, Footer, Kind};
-use crate::decoder::Compression;
 use crate::mapped::{Below, HostOffset, Locate, Mapped, Mapping, Stretch};
 use crate::pages::Pages;
 use crate::parents::candidates;
@@ -83,7 +82,6 @@ impl Format for Vhd {
             footer.size,
             locate,
             below,
-            Compression::Deflate,
         );
         let state = State {
             dirty: lost,

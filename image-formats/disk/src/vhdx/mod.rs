@@ -16,7 +16,6 @@ use dormouse_block::{Error, Result, Source};
 use self::header::{Header, Region, Regions};
 use self::log::Replayed;
 use self::metadata::{Metadata, Parent};
-use crate::decoder::Compression;
 use crate::mapped::{Below, HostOffset, Mapped, Mapping, Stretch};
 use crate::pages::Pages;
 use crate::parents::candidates;
@@ -68,7 +67,6 @@ impl Format for Vhdx {
             metadata.size,
             Box::new(move |offset, limit| blocks.locate(offset, limit)),
             below,
-            Compression::Deflate,
         );
         let state = State {
             dirty,

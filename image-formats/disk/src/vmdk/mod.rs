@@ -166,14 +166,9 @@ fn text(file: &OpenFile, at: u64, len: u64) -> Result<Vec<u8>> {
 }
 
 fn mapped(file: &OpenFile, len: u64, locate: Locate, below: Option<Below>) -> Arc<dyn Source> {
-    Arc::new(Mapped::new(
-        file.path().display().to_string(),
-        file.source.clone(),
-        len,
-        locate,
-        below,
-        Compression::Zlib,
-    ))
+    let name = file.path().display().to_string();
+    let disk = Mapped::new(name, file.source.clone(), len, locate, below);
+    Arc::new(disk.packed(file.units(Compression::Zlib)))
 }
 
 /// The disk that `descriptor`, which stands in `file`, puts together.

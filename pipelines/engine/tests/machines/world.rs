@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dormouse_block::Meter;
 use dormouse_disk::LibraryGate;
-use dormouse_engine::{Found, Keys, Library, MachineOptions, OpenMachine, discover};
+use dormouse_engine::{Found, Keys, Library, MachineOptions, OpenMachine, UnitCache, discover};
 
 pub(crate) fn run(program: &str, args: &[&str]) {
     let out = Command::new(program)
@@ -103,6 +103,7 @@ impl World {
             gate: Arc::new(LibraryGate::new([&self.library]).unwrap()),
             meter: Meter::unlimited(),
             keys: Keys::default(),
+            units: UnitCache::default(),
         }
     }
 

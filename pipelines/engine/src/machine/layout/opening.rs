@@ -57,7 +57,8 @@ impl Opening<'_> {
         }
         let mut open = OpenOptions::new(self.options.gate.clone())
             .meter(self.options.meter.clone())
-            .keys(self.options.keys.clone());
+            .keys(self.options.keys.clone())
+            .units(self.options.units.clone());
         open.format = format;
         let image = match member {
             Some(member) => dormouse_disk::open_member(path, member, &open)?,
