@@ -12,6 +12,9 @@ use crate::layout::{CLUSTER, CLUSTER_LEN};
 /// Bytes of new clusters that wait in memory.
 const TAIL: usize = 4 << 20;
 
+/// Bytes that are a large write by themselves, and need not wait.
+const LARGE: usize = 512 << 10;
+
 /// Appends clusters to a file, and changes those that were appended before.
 pub(crate) struct Appender {
     file: File,
@@ -60,6 +63,15 @@ impl Appender {
 
     /// Appends whole clusters and gives the host offset of the first.
     pub(crate) fn append(&mut self, clusters: &[u8]) -> Result<u64> {
+        if clusters.len() >= LARGE && clusters.len().is_multiple_of(CLUSTER_LEN) {
+            self.flush()?;
+            let host = self.tail_start;
+            self.file
+                .write_all_at(clusters, host)
+                .map_err(|error| self.failed("cannot write", host, error))?;
+            self.tail_start = host.saturating_add(length(clusters.len()));
+            return Ok(host);
+        }
         if self.tail.len().saturating_add(clusters.len()) > TAIL {
             self.flush()?;
         }

@@ -86,13 +86,9 @@ impl Job<'_, '_> {
             Difference::Put { node, .. } => {
                 let base = self.guest.resolve(path, Follow::No)?;
                 let base = base.filter(|found| found.path == *path);
-                match base {
-                    Some(_) => {
-                        let kind = self
-                            .guest
-                            .metadata(path, Follow::No)?
-                            .map(|found| found.kind);
-                        let was = kind == Some(NodeKind::Directory);
+                match base.and_then(|found| Some((self.guest.mounts().get(found.mount)?, found))) {
+                    Some((mount, found)) => {
+                        let was = mount.tree.metadata(found.node)?.kind == NodeKind::Directory;
                         was != (node.kind() == NodeKind::Directory)
                     }
                     None => false,

@@ -91,6 +91,17 @@ impl Layer {
         while !bytes.is_empty() {
             let number = offset / CLUSTER;
             let within = offset % CLUSTER;
+            let fresh = if within == 0 {
+                self.fresh(number, bytes)
+            } else {
+                &[]
+            };
+            if fresh.len() > CLUSTER_LEN {
+                self.place(number, fresh)?;
+                offset = offset.saturating_add(length(fresh.len()));
+                bytes = bytes.get(fresh.len()..).unwrap_or_default();
+                continue;
+            }
             let room = usize::try_from(CLUSTER.saturating_sub(within)).unwrap_or(CLUSTER_LEN);
             let (part, rest) = bytes.split_at(room.min(bytes.len()));
             self.write_cluster(base, number, within, part)?;
@@ -147,11 +158,29 @@ impl Layer {
         outcome
     }
 
-    /// Gives the guest cluster `number` a new host cluster with these bytes.
+    /// As many of `bytes` as fill whole clusters from `number` on that this layer does not have yet, and are not zeroes.
+    fn fresh<'b>(&self, number: u64, bytes: &'b [u8]) -> &'b [u8] {
+        let fresh = bytes
+            .chunks_exact(CLUSTER_LEN)
+            .zip(number..)
+            .take_while(|(cluster, number)| {
+                self.entry(*number) & OFFSET_MASK == 0 && !is_zero(cluster)
+            })
+            .count();
+        bytes
+            .get(..fresh.saturating_mul(CLUSTER_LEN))
+            .unwrap_or_default()
+    }
+
+    /// Gives the guest clusters from `number` on new host clusters with these bytes.
     fn place(&mut self, number: u64, bytes: &[u8]) -> Result<()> {
         let host = self.host.append(bytes)?;
-        self.data_clusters = self.data_clusters.saturating_add(1);
-        self.set_entry(number, host | COPIED);
+        let clusters = length(bytes.len().div_ceil(CLUSTER_LEN));
+        self.data_clusters = self.data_clusters.saturating_add(clusters);
+        for nth in 0..clusters {
+            let host = host.saturating_add(nth.saturating_mul(CLUSTER));
+            self.set_entry(number.saturating_add(nth), host | COPIED);
+        }
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use dormouse_filesystem::ext::{ExtTree, inode, journal};
 use super::core::Core;
 use super::mapping::Mapping;
 use super::record::Record;
-use super::store::{index, len64, put, put32};
+use super::store::{index, put, put32};
 use crate::Device;
 
 /// Inodes that were being removed or cut and are dealt with.
@@ -231,32 +231,29 @@ impl<D: Device> Core<D> {
     ) -> Result<()> {
         const STEP: u64 = 256 << 10;
         let mut left = size;
-        let mut buf = vec![
-            0;
-            index(
-                size.next_multiple_of(u64::from(self.sb.block_size()))
-                    .min(STEP)
-            )
-        ];
         for run in runs {
             let mut at = run.start << self.sb.block_log;
             let mut room = u64::from(run.len) << self.sb.block_log;
             while room > 0 && left > 0 {
-                let step = len64(buf.len()).min(room).min(left);
+                let step = STEP.min(room).min(left);
                 let padded = step.next_multiple_of(u64::from(self.sb.block_size()));
-                let (Some(part), true) = (buf.get_mut(..index(padded)), padded <= room) else {
+                if padded > room {
                     return Err(Error::corrupt("a piece larger than its place"));
-                };
-                let (bytes, rest) = part.split_at_mut(index(step));
-                content.read_exact(bytes).map_err(|error| {
-                    if error.kind() == std::io::ErrorKind::UnexpectedEof {
-                        Error::corrupt("the content of a file ends before its size").because(error)
-                    } else {
-                        Error::io("reading the content of a file", error)
-                    }
+                }
+                self.store.fill_data(at, index(padded), |part| {
+                    let (bytes, rest) = part
+                        .split_at_mut_checked(index(step))
+                        .ok_or_else(|| Error::corrupt("a piece larger than its place"))?;
+                    rest.fill(0);
+                    content.read_exact(bytes).map_err(|error| {
+                        if error.kind() == std::io::ErrorKind::UnexpectedEof {
+                            Error::corrupt("the content of a file ends before its size")
+                                .because(error)
+                        } else {
+                            Error::io("reading the content of a file", error)
+                        }
+                    })
                 })?;
-                rest.fill(0);
-                self.store.write_data(at, part)?;
                 at = at.saturating_add(padded);
                 room = room.saturating_sub(padded);
                 left = left.saturating_sub(step);

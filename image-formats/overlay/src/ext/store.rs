@@ -15,8 +15,9 @@ pub(super) struct Store<D> {
     device: D,
     block_log: u32,
     blocks: BTreeMap<u64, Cached>,
-    /// File data that follows on without a gap, not yet written, and where it begins.
+    /// Room for file data that follows on without a gap and is not yet written, how much of it there is, and where it begins.
     pending: Vec<u8>,
+    pending_len: usize,
     pending_at: u64,
 }
 
@@ -32,6 +33,7 @@ impl<D: Device> Store<D> {
             block_log,
             blocks: BTreeMap::new(),
             pending: Vec::new(),
+            pending_len: 0,
             pending_at: 0,
         }
     }
@@ -113,23 +115,44 @@ impl<D: Device> Store<D> {
 
     /// Writes file data at byte `offset` of the volume; pieces that follow each other go out together.
     pub(super) fn write_data(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let end = self.pending_at.saturating_add(len64(self.pending.len()));
-        if end != offset || self.pending.len().saturating_add(bytes.len()) > MAX_WRITE {
+        if bytes.len() >= MAX_WRITE {
+            self.flush_data()?;
+            return self.device.write_at(offset, bytes);
+        }
+        self.fill_data(offset, bytes.len(), |part| {
+            part.copy_from_slice(bytes);
+            Ok(())
+        })
+    }
+
+    /// Writes `len` bytes of file data at byte `offset` of the volume, at most [`MAX_WRITE`]. `fill` puts all of them over
+    /// others.
+    pub(super) fn fill_data(
+        &mut self,
+        offset: u64,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        let end = self.pending_at.saturating_add(len64(self.pending_len));
+        if end != offset || self.pending_len.saturating_add(len) > MAX_WRITE {
             self.flush_data()?;
             self.pending_at = offset;
         }
-        if bytes.len() >= MAX_WRITE {
-            self.pending_at = offset.saturating_add(len64(bytes.len()));
-            return self.device.write_at(offset, bytes);
+        let from = self.pending_len;
+        let to = from.saturating_add(len);
+        if self.pending.len() < to {
+            self.pending.resize(to, 0);
         }
-        self.pending.extend_from_slice(bytes);
+        fill(self.pending.get_mut(from..to).unwrap_or_default())?;
+        self.pending_len = to;
         Ok(())
     }
 
     fn flush_data(&mut self) -> Result<()> {
-        if !self.pending.is_empty() {
-            self.device.write_at(self.pending_at, &self.pending)?;
-            self.pending.clear();
+        let pending = self.pending.get(..self.pending_len).unwrap_or_default();
+        if !pending.is_empty() {
+            self.device.write_at(self.pending_at, pending)?;
+            self.pending_len = 0;
         }
         Ok(())
     }
@@ -138,7 +161,7 @@ impl<D: Device> Store<D> {
     pub(super) fn read_data(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         self.device.read_exact_at(offset, buf)?;
         let end = offset.saturating_add(len64(buf.len()));
-        let pending_end = self.pending_at.saturating_add(len64(self.pending.len()));
+        let pending_end = self.pending_at.saturating_add(len64(self.pending_len));
         let (start, end) = (offset.max(self.pending_at), end.min(pending_end));
         if start < end {
             let len = index(end.saturating_sub(start));
