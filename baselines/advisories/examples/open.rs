@@ -36,6 +36,7 @@ fn main() -> dormouse_block::Result<()> {
                     save: &save,
                 }),
                 ahead: None,
+                later: None,
             },
         )?;
         println!(

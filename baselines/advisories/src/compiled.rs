@@ -72,33 +72,41 @@ struct Copier {
     text: Vec<u8>,
     entries: Vec<Entry>,
     provided: Vec<Provided>,
+    /// Where the fields of the paragraph at hand begin; no more of them than tell that there are too many.
+    starts: Vec<usize>,
 }
 
 impl Copier {
-    /// Checks a paragraph and keeps what is of use of it.
-    fn take(&mut self, paragraph: &[u8]) -> Result<()> {
+    /// Checks a paragraph, whose fields begin at these places, and keeps what is of use of it.
+    fn take(&mut self, paragraph: &[u8], starts: &[usize]) -> Result<()> {
         if self.entries.len() >= MAX_PACKAGES {
             return Err(Error::limit("more than 4000000 packages in one index"));
         }
         let mut draft = Draft::default();
         let mut kept: [Option<(Known, &[u8])>; 32] = [None; 32];
         let mut count = 0_usize;
-        let mut fields = 0_usize;
-        let mut rest = paragraph;
-        while !rest.is_empty() {
-            fields = fields.saturating_add(1);
-            if fields > MAX_FIELDS {
+        // As a rule all of it is text, and one look tells.
+        let text = std::str::from_utf8(paragraph).ok();
+        let ends = starts.iter().skip(1).copied().chain([paragraph.len()]);
+        for (nth, (start, end)) in starts.iter().zip(ends).enumerate() {
+            if nth >= MAX_FIELDS {
                 return Err(draft.named(Error::limit("a paragraph of too many fields")));
             }
-            let (field, after) = split_field(rest);
-            rest = after;
+            let field = paragraph.get(*start..end).unwrap_or_default();
             let (name, value) = split_name(field).map_err(|error| draft.named(error))?;
             let Some(known) = Known::named(name) else {
                 continue;
             };
+            let value = match text {
+                Some(text) => text
+                    .get(start.saturating_add(name.len()).saturating_add(1)..end)
+                    .map(str::trim_ascii),
+                None => std::str::from_utf8(value).ok(),
+            };
             draft
                 .set(known, value)
                 .map_err(|error| draft.named(error))?;
+            let value = value.unwrap_or_default().as_bytes();
             if known != Known::Package
                 && let Some(slot) = kept.get_mut(count)
             {
@@ -128,6 +136,24 @@ impl Copier {
         Ok(())
     }
 
+    /// A field begins at this place of the paragraph.
+    fn begin_field(&mut self, at: usize) {
+        if self.starts.len() <= MAX_FIELDS {
+            self.starts.push(at);
+        }
+    }
+
+    /// Takes a paragraph, unless it is nothing but blanks.
+    fn take_one(&mut self, paragraph: &[u8]) -> Result<()> {
+        let starts = std::mem::take(&mut self.starts);
+        if !paragraph.trim_ascii_start().is_empty() {
+            self.take(paragraph, &starts)?;
+        }
+        self.starts = starts;
+        self.starts.clear();
+        Ok(())
+    }
+
     fn provide(&mut self, at: usize, value: &[u8], entry: u32) -> Result<()> {
         let mut from = 0_usize;
         for part in value.split(|&byte| byte == b',') {
@@ -147,16 +173,8 @@ impl Copier {
     }
 }
 
-/// The first field with its continuation lines and newline, and the rest.
-fn split_field(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let end = memchr_iter(b'\n', bytes)
-        .map(|at| at.saturating_add(1))
-        .find(|&next| !matches!(bytes.get(next), Some(b' ' | b'\t')))
-        .unwrap_or(bytes.len());
-    bytes.split_at_checked(end).unwrap_or((bytes, &[]))
-}
-
-fn split_name(field: &[u8]) -> Result<(&str, &[u8])> {
+/// The name of a field and its value.
+fn split_name(field: &[u8]) -> Result<(&[u8], &[u8])> {
     let bad = || {
         let part = field.get(..field.len().min(60)).unwrap_or_default();
         Error::corrupt(format!(
@@ -172,7 +190,6 @@ fn split_name(field: &[u8]) -> Result<(&str, &[u8])> {
     if !starts_well || !name.iter().all(u8::is_ascii_graphic) {
         return Err(bad());
     }
-    let name = std::str::from_utf8(name).map_err(|_| bad())?;
     Ok((name, value.get(1..).unwrap_or_default().trim_ascii()))
 }
 
@@ -187,6 +204,7 @@ impl Compiled {
             text: Vec::with_capacity(reserved),
             entries: Vec::new(),
             provided: Vec::new(),
+            starts: Vec::new(),
         };
         let mut buf = vec![0; STEP];
         let mut held = 0_usize;
@@ -225,6 +243,7 @@ impl Compiled {
             mut text,
             entries,
             mut provided,
+            starts: _,
         } = copier;
         text.shrink_to_fit();
         let name = |entry: &Entry| name_of(&text, 0, *entry);
@@ -249,11 +268,19 @@ impl Compiled {
             let old = usize::try_from(one.entry).unwrap_or(usize::MAX);
             one.entry = place.get(old).copied().unwrap_or(u32::MAX);
         }
-        provided.sort_by(|a, b| {
-            bytes_at(&text, 0, a.start, a.len)
-                .cmp(bytes_at(&text, 0, b.start, b.len))
-                .then(a.entry.cmp(&b.entry))
+        // By their first bytes as a number, which tell most of them apart.
+        let given = |one: &Provided| bytes_at(&text, 0, one.start, one.len);
+        let mut keyed: Vec<_> = provided
+            .iter()
+            .map(|one| (first_bytes(given(one)), *one))
+            .collect();
+        keyed.sort_unstable_by(|(a_first, a), (b_first, b)| {
+            a_first
+                .cmp(b_first)
+                .then_with(|| given(a).cmp(given(b)))
+                .then_with(|| a.entry.cmp(&b.entry))
         });
+        let provided = keyed.into_iter().map(|(_, one)| one).collect();
         Self {
             text: 0,
             text_len: text.len(),
@@ -428,28 +455,39 @@ fn name_of(bytes: &[u8], base: usize, entry: Entry) -> &[u8] {
 fn take_whole(copier: &mut Copier, bytes: &[u8], at_end: bool) -> Result<usize> {
     let mut start = 0_usize;
     let mut line = 0_usize;
+    copier.starts.clear();
     for newline in memchr_iter(b'\n', bytes) {
         let next = newline.saturating_add(1);
-        let is_blank = newline == line
-            || bytes
+        match bytes.get(line) {
+            Some(b'!'..=b'~') => copier.begin_field(line.saturating_sub(start)),
+            // Nothing but blanks.
+            _ if bytes
                 .get(line..newline)
-                .is_some_and(|line| line.iter().all(u8::is_ascii_whitespace));
-        if is_blank {
-            take_one(copier, bytes.get(start..line).unwrap_or_default())?;
-            start = next;
+                .is_some_and(|line| line.iter().all(u8::is_ascii_whitespace)) =>
+            {
+                copier.take_one(bytes.get(start..line).unwrap_or_default())?;
+                start = next;
+            }
+            Some(b' ' | b'\t') if line > start => {}
+            _ => copier.begin_field(line.saturating_sub(start)),
         }
         line = next;
     }
     if at_end {
-        take_one(copier, bytes.get(start..).unwrap_or_default())?;
+        if line < bytes.len() && (line == start || !matches!(bytes.get(line), Some(b' ' | b'\t'))) {
+            copier.begin_field(line.saturating_sub(start));
+        }
+        copier.take_one(bytes.get(start..).unwrap_or_default())?;
         start = bytes.len();
     }
     Ok(start)
 }
 
-fn take_one(copier: &mut Copier, paragraph: &[u8]) -> Result<()> {
-    if paragraph.iter().all(u8::is_ascii_whitespace) {
-        return Ok(());
+/// The first sixteen bytes as a number that sorts as they do.
+fn first_bytes(name: &[u8]) -> u128 {
+    let mut first = [0; 16];
+    for (to, from) in first.iter_mut().zip(name) {
+        *to = *from;
     }
-    copier.take(paragraph)
+    u128::from_be_bytes(first)
 }

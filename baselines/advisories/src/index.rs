@@ -108,9 +108,9 @@ impl IndexedPackage {
         let mut draft = Draft::default();
         for field in paragraph.fields() {
             let field = field?;
-            if let Some(known) = Known::named(field.name) {
+            if let Some(known) = Known::named(field.name.as_bytes()) {
                 draft
-                    .set(known, field.value)
+                    .set(known, std::str::from_utf8(field.value).ok())
                     .map_err(|error| draft.named(error))?;
             }
         }
@@ -162,7 +162,7 @@ impl Known {
     ];
 
     /// By length first: most fields of most packages are of no use here.
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &[u8]) -> Option<Self> {
         let candidates: &[Self] = match name.len() {
             4 => &[Self::Size],
             6 => &[Self::Source, Self::Sha256, Self::Breaks],
@@ -186,7 +186,7 @@ impl Known {
         candidates
             .iter()
             .copied()
-            .find(|known| known.as_str().eq_ignore_ascii_case(name))
+            .find(|known| known.as_str().as_bytes().eq_ignore_ascii_case(name))
     }
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -225,13 +225,13 @@ pub(crate) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// Takes a field's value.
+    /// Takes a field's value; `None` is one that is not UTF-8.
     ///
     /// # Errors
     /// `Corrupt` when it was there already or is not UTF-8.
-    pub(crate) fn set(&mut self, known: Known, value: &'a [u8]) -> Result<()> {
+    pub(crate) fn set(&mut self, known: Known, value: Option<&'a str>) -> Result<()> {
         let bad = |what: &str| Error::corrupt(format!("the field {} {what}", known.as_str()));
-        let value = std::str::from_utf8(value).map_err(|_| bad("is not UTF-8"))?;
+        let value = value.ok_or_else(|| bad("is not UTF-8"))?;
         match self.values.get_mut(usize::from(known as u8)) {
             Some(slot @ None) => *slot = Some(value),
             _ => return Err(bad("is there twice")),

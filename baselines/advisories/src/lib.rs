@@ -46,7 +46,7 @@ pub use judgement::{Answer, Concern, Judgement};
 pub use openpgp::{Keyring, Signer};
 pub use payload::{PayloadReader, VerifiedPayload};
 pub use release::Release;
-pub use repository::{Access, IndexCache, ReadAhead, Repository, Selection, Trust};
+pub use repository::{Access, IndexCache, IndexToKeep, ReadAhead, Repository, Selection, Trust};
 pub use severity::Severity;
 pub use statement::{Advisory, Exploitation, Known, Names, SOME_MODULE, Statement, Status};
 pub use suite::{Index, Suite};

@@ -11,7 +11,7 @@ use crate::compiled::Compiled;
 use crate::folder::{Folder, INDICES, Layout, Place, stream};
 use crate::openpgp::{cleartext, detached};
 use crate::release::{Listed, Release};
-use crate::repository::LoadedIndex;
+use crate::repository::{IndexToKeep, LoadedIndex};
 use crate::{Access, Index, Repository, Signer, Suite};
 
 /// Largest InRelease or Release file read, in bytes. Debian's have under 300 KiB.
@@ -436,8 +436,15 @@ fn read_index(
         return Err(Error::denied("the index changed while it was read"));
     }
     if let Some(cache) = access.cache {
-        let (head, trailer) = compiled.frame(digest, size)?;
-        (cache.save)(&name, &[&head, compiled.text(), trailer.as_bytes()]);
+        let index = IndexToKeep {
+            compiled: compiled.clone(),
+            digest,
+            size,
+        };
+        match access.later {
+            Some(later) => later(name, index),
+            None => index.keep(|parts| (cache.save)(&name, parts))?,
+        }
     }
     Ok(compiled)
 }

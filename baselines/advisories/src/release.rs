@@ -143,8 +143,11 @@ impl Release {
 /// Whether `path` stays where it is put: relative, without empty, `.` or `..` components.
 pub(crate) fn is_relative_path(path: &str) -> bool {
     !path.is_empty()
-        && !path.contains(['\0', '\\'])
-        && path.split('/').all(|name| !matches!(name, "" | "." | ".."))
+        && !path.bytes().any(|byte| matches!(byte, b'\0' | b'\\'))
+        && path
+            .as_bytes()
+            .split(|byte| *byte == b'/')
+            .all(|name| !matches!(name, b"" | b"." | b".."))
 }
 
 fn words(field: &Field<'_>) -> Result<Vec<String>> {

@@ -63,6 +63,27 @@ pub struct Access<'a> {
     pub cache: Option<IndexCache<'a>>,
     /// How indices are unpacked while they are parsed; one after the other where absent.
     pub ahead: Option<ReadAhead>,
+    /// Who keeps compiled indices, by name, while others go on; where absent, they are kept before.
+    pub later: Option<&'a dyn Fn(String, IndexToKeep)>,
+}
+
+/// An index that was read and is to be kept.
+pub struct IndexToKeep {
+    pub(crate) compiled: Compiled,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+}
+
+impl IndexToKeep {
+    /// Hands the parts to be kept, joined, to `save`, as [`IndexCache::save`] has them.
+    ///
+    /// # Errors
+    /// `Limit` for more than the form holds.
+    pub fn keep(&self, save: impl FnOnce(&[&[u8]])) -> Result<()> {
+        let (head, trailer) = self.compiled.frame(self.digest, self.size)?;
+        save(&[&head, self.compiled.text(), trailer.as_bytes()]);
+        Ok(())
+    }
 }
 
 /// One index as it was read.
@@ -108,6 +129,7 @@ impl Repository {
                 trust: &Trust::default(),
                 cache: None,
                 ahead: None,
+                later: None,
             },
         )
     }

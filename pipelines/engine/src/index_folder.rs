@@ -3,7 +3,11 @@
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::SystemTime;
+
+use dormouse_advisories::IndexToKeep;
 
 /// Largest kept index that is read, in bytes. All of Debian's main has 31 MB.
 const MAX_KEPT: u64 = 1 << 30;
@@ -14,8 +18,38 @@ const MAX_FILES: usize = 64;
 ///
 /// A kept index is used where it and the folder belong to the same user and nobody else can write them, so that whoever
 /// may lie in it may lie in the rest of the state too.
+#[derive(Clone)]
 pub(crate) struct IndexFolder {
     folder: PathBuf,
+}
+
+/// Threads that keep indices. Whoever holds it waits for them when it goes.
+#[derive(Default)]
+pub(crate) struct Keeping(Mutex<Vec<JoinHandle<()>>>);
+
+impl Keeping {
+    /// Keeps `index` in `folder` under `name`, by and by.
+    pub(crate) fn keep(&self, folder: IndexFolder, name: String, index: IndexToKeep) {
+        let keep = move || {
+            // As an index that cannot be saved: it is read anew.
+            drop(index.keep(|parts| folder.save(&name, parts)));
+        };
+        let thread = std::thread::Builder::new().name("keep".to_owned());
+        if let Ok(thread) = thread.spawn(keep) {
+            let mut threads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            threads.push(thread);
+        }
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        let threads = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            // One that broke off kept nothing.
+            drop(thread.join());
+        }
+    }
 }
 
 fn is_private(metadata: &std::fs::Metadata, owner: u32) -> bool {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use dormouse_advisories::{
-    Access, Advisories, FeedAccess, FeedSignature, IndexCache, Keyring, Repository, Selection,
-    Target, Trust,
+    Access, Advisories, FeedAccess, FeedSignature, IndexCache, IndexToKeep, Keyring, Repository,
+    Selection, Target, Trust,
 };
 use dormouse_block::{Digest, Error, ErrorKind, Gap, Result};
 use dormouse_evidence::{RunReport, Totals};
@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use serde::Serialize;
 
-use crate::index_folder::IndexFolder;
+use crate::index_folder::{IndexFolder, Keeping};
 use crate::run::RunOptions;
 use crate::schedule;
 use crate::{Inspection, RunRow};
@@ -76,6 +76,8 @@ pub struct Standard {
     pub as_of: Timestamp,
     /// The run's own instant, at which machines are changed or not.
     pub now: Timestamp,
+    /// What is kept for the next run meanwhile.
+    _keeping: Keeping,
 }
 
 impl Standard {
@@ -97,7 +99,8 @@ impl Standard {
                 "what mends a CVE is not known without a feed; give --feed FILE",
             ));
         }
-        let repositories = open_repositories(options, &baseline, as_of)?;
+        let keeping = Keeping::default();
+        let repositories = open_repositories(options, &baseline, as_of, &keeping)?;
         let preferences = baseline.preferences();
         let releases = Releases::with(&repositories, preferences.clone(), baseline.upgrades.phased);
         Ok(Self {
@@ -117,6 +120,7 @@ impl Standard {
             progress: schedule::progress(options.taken.clone()),
             as_of,
             now: options.as_of,
+            _keeping: keeping,
         })
     }
 
@@ -313,6 +317,7 @@ fn open_repositories(
     options: &StandardOptions,
     baseline: &Baseline,
     as_of: Timestamp,
+    keeping: &Keeping,
 ) -> Result<Vec<Repository>> {
     if options.repositories.is_empty() {
         return Ok(Vec::new());
@@ -340,6 +345,11 @@ fn open_repositories(
                     cache.save(name, parts);
                 }
             };
+            let later = |name: String, index: IndexToKeep| {
+                if let Some(cache) = cache.clone() {
+                    keeping.keep(cache, name, index);
+                }
+            };
             Repository::open_with(
                 folder,
                 &Access {
@@ -352,6 +362,7 @@ fn open_repositories(
                         save: &save,
                     }),
                     ahead: Some(crate::ahead::read_ahead),
+                    later: cache.is_some().then_some(&later),
                 },
             )
         })

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use dormouse_advisories::{Access, IndexCache, Keyring, Repository, Selection, Trust};
+use dormouse_advisories::{Access, IndexCache, IndexToKeep, Keyring, Repository, Selection, Trust};
 use dormouse_block::{Digest, ErrorKind, Result};
 
 use crate::archive::{Apt, Archive, Gnupg, SUITE, instant};
@@ -21,6 +21,7 @@ fn open(archive: &Archive, keyring: &Keyring, trust: &Trust) -> Result<Repositor
             trust,
             cache: None,
             ahead: None,
+            later: None,
         },
     )
 }
@@ -198,22 +199,21 @@ fn kept_indices_say_the_same_and_damaged_ones_are_not_used() {
         *saved.borrow_mut() += 1;
         kept.borrow_mut().insert(name.to_owned(), parts.concat());
     };
+    let (selection, trust) = (Selection::default(), Trust::default());
+    let access = Access {
+        keyring: &keyring,
+        selection: &selection,
+        as_of: instant(NOW),
+        trust: &trust,
+        cache: Some(IndexCache {
+            load: &load,
+            save: &save,
+        }),
+        ahead: None,
+        later: None,
+    };
     let open = || {
-        let repository = Repository::open_with(
-            archive.folder.path(),
-            &Access {
-                keyring: &keyring,
-                selection: &Selection::default(),
-                as_of: instant(NOW),
-                trust: &Trust::default(),
-                cache: Some(IndexCache {
-                    load: &load,
-                    save: &save,
-                }),
-                ahead: None,
-            },
-        )
-        .unwrap();
+        let repository = Repository::open_with(archive.folder.path(), &access).unwrap();
         (repository.packages().unwrap(), repository.suites().to_vec())
     };
     let fresh = archive.open(&keyring, NOW).unwrap();
@@ -223,6 +223,22 @@ fn kept_indices_say_the_same_and_damaged_ones_are_not_used() {
     assert_eq!(open(), fresh);
     assert_eq!(*saved.borrow(), 1, "the second time it is not read");
     let whole = kept.borrow().values().next().unwrap().clone();
+    // What is kept by and by is the same.
+    kept.borrow_mut().clear();
+    let later = |name: String, index: IndexToKeep| {
+        let keep = |parts: &[&[u8]]| drop(kept.borrow_mut().insert(name, parts.concat()));
+        index.keep(keep).unwrap();
+    };
+    Repository::open_with(
+        archive.folder.path(),
+        &Access {
+            later: Some(&later),
+            ..access
+        },
+    )
+    .unwrap();
+    assert_eq!(*saved.borrow(), 1);
+    assert_eq!(kept.borrow().values().collect::<Vec<_>>(), [&whole]);
     for at in (0..whole.len()).step_by(whole.len() / 61) {
         let name = kept.borrow().keys().next().unwrap().clone();
         let mut bytes = whole.clone();

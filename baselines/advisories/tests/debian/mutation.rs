@@ -149,6 +149,7 @@ fn compiled_indices_say_what_their_paragraphs_say() {
             trust: &trust,
             cache: None,
             ahead: None,
+            later: None,
         };
         let ours = Repository::open_with(folder.path(), &access);
         let plain: Result<Vec<_>, _> = paragraphs(&bytes)
