@@ -7,7 +7,7 @@ use dormouse_block::{Error, GuestPath, Locator, Result};
 use foldhash::fast::RandomState;
 
 use crate::names::Names;
-use crate::{DirEntry, Metadata, NodeId, NodeKind, Tree};
+use crate::{DirEntry, Metadata, NodeId, NodeKind, Tree, Watched};
 
 /// Symbolic links followed on one path before it is called a loop, as Linux does.
 const MAX_LINKS: usize = 40;
@@ -91,6 +91,25 @@ impl Guest {
         self.directories = Arc::default();
         self.names = Arc::default();
         self.mounts.push(mount);
+    }
+
+    /// The same guest, with the answers of its trees noted; and where, in the order of its mounts.
+    #[must_use]
+    pub fn watched(&self) -> (Self, Vec<Arc<Watched>>) {
+        let watched = self.mounts.iter().map(|mount| mount.tree.clone());
+        let watched: Vec<_> = watched.map(Watched::new).map(Arc::new).collect();
+        let mounts = self.mounts.iter().zip(&watched);
+        let guest = Self {
+            mounts: mounts
+                .map(|(mount, tree)| Mount {
+                    tree: tree.clone(),
+                    ..mount.clone()
+                })
+                .collect(),
+            directories: Arc::default(),
+            names: Arc::default(),
+        };
+        (guest, watched)
     }
 
     /// The mounts, the root first.

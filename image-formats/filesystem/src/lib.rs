@@ -32,6 +32,7 @@ mod recent;
 mod roots;
 pub mod squashfs;
 mod tree;
+mod watched;
 mod wtf8;
 pub mod xfs;
 
@@ -42,3 +43,4 @@ pub use tree::{
     DirEntry, FILESYSTEMS, Filesystem, FilesystemInfo, Found, Left, Metadata, Named, NodeId,
     NodeKind, Subvolume, Time, Touched, Tree, open, open_all, touched,
 };
+pub use watched::Watched;

@@ -15,7 +15,7 @@ use dormouse_overlay::{
     Existing, Overlay, OverlayOptions, Pack, PayloadReader, Supply, apply, open_editor,
 };
 use dormouse_remedy::{
-    Injected, Injection, Materials, Plan, UnpackedPackages, Verification, Written, draft_injection,
+    Injection, Materials, Plan, Precedents, UnpackedPackages, Verification, Written,
     verify_inventory, verify_others, verify_planned,
 };
 use dormouse_volume::{DiskRange, Placement};
@@ -171,6 +171,7 @@ impl Bench {
         point: &str,
         options: &PatchOptions,
         injection: Injection,
+        beside: &mut dyn FnMut(&Path) -> Result<()>,
     ) -> Result<Patched> {
         let Self {
             overlay,
@@ -201,6 +202,7 @@ impl Bench {
                     &guest,
                     &injection,
                 )?;
+                beside(partial)?;
                 joined(there)?;
                 Ok::<_, Error>(checked)
             })?;
@@ -399,6 +401,7 @@ fn look_again(
             gate: Arc::new(gate),
             meter: Meter::unlimited(),
             keys: machine.keys().clone(),
+            units: machine.units().clone(),
         },
     )?;
     let opened = written.open_point(ACTIVE)?;
@@ -475,7 +478,8 @@ fn ranges_written(
     Ok(Some(mounts))
 }
 
-/// Carries a plan out on a new image, with package files that were unpacked before.
+/// Carries a plan out on a new image, with package files that were unpacked before; what was drafted for a machine alike
+/// is taken from `precedents`. `beside` may look at the finished image while it is brought to the disk.
 ///
 /// # Errors
 /// `Denied` for a point that must not be changed, `Limit` where the packages do not fit, `Unsupported` for what cannot
@@ -486,12 +490,15 @@ pub fn patch(
     plan: &Plan,
     options: &PatchOptions,
     set: &PayloadSet,
+    precedents: &Precedents,
+    beside: &mut dyn FnMut(&Path) -> Result<()>,
 ) -> Result<Patched> {
     let point = machine.open_point(point)?;
     let bench = Bench::open(machine, &point, options)?;
     bench.check_room(plan)?;
     let unpacked = set.unpacked();
-    let injected = draft(plan, &bench, &unpacked, set.reader(), options)?;
+    let materials = materials(&bench, &unpacked, set.reader(), options);
+    let injected = precedents.draft(plan, &materials)?;
     {
         let draft = &injected.draft;
         let mut supply = |_: usize, content: &Content| -> Result<Supply<'_>> {
@@ -500,26 +507,22 @@ pub fn patch(
         carry_out(&bench, &injected.differences, &mut supply)?;
     }
     let injection = injected.injection;
-    bench.publish(machine, &point.info.id, options, injection)
+    bench.publish(machine, &point.info.id, options, injection, beside)
 }
 
-fn draft(
-    plan: &Plan,
+fn materials<'a>(
     bench: &Bench,
-    packages: &dyn UnpackedPackages,
+    packages: &'a dyn UnpackedPackages,
     payloads: PayloadReader,
     options: &PatchOptions,
-) -> Result<Injected> {
-    draft_injection(
-        plan,
-        &Materials {
-            guest: bench.guest.clone(),
-            packages,
-            payloads,
-            now: options.now,
-            limits: dormouse_scripts::Limits::default(),
-        },
-    )
+) -> Materials<'a> {
+    Materials {
+        guest: bench.guest.clone(),
+        packages,
+        payloads,
+        now: options.now,
+        limits: dormouse_scripts::Limits::default(),
+    }
 }
 
 fn carry_out<'s>(
@@ -562,7 +565,7 @@ pub fn patch_once(
         Staging::new(packages)
     });
     let injection = inject_staged(&bench, plan, &staging, options, jobs)?;
-    bench.publish(machine, &point.info.id, options, injection)
+    bench.publish(machine, &point.info.id, options, injection, &mut |_| Ok(()))
 }
 
 /// The mount on which a file of a package will stand: that of the nearest folder above it that is there.

@@ -30,7 +30,7 @@ pub struct Injected {
     /// The guest as it will be.
     pub draft: Draft,
     /// What it has that the guest has not, and the other way round.
-    pub differences: BTreeMap<GuestPath, Difference>,
+    pub differences: Arc<BTreeMap<GuestPath, Difference>>,
     /// What was done.
     pub injection: Injection,
 }
@@ -445,7 +445,7 @@ fn record(
     };
     Ok(Injected {
         draft,
-        differences,
+        differences: Arc::new(differences),
         injection,
     })
 }

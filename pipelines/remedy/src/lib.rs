@@ -2,7 +2,7 @@
 //!
 //! [`Plan::make`] resolves what one restore point is to get. [`deb::unpack`] reads package files once, whatever number of
 //! machines needs them. [`draft_injection`] carries a plan out on a draft over the guest, as dpkg would ([`dpkg`]), and
-//! says what it did ([`Injection`]); [`verify`] holds the result against that. A point that must not be edited gets a
+//! says what it did ([`Injection`]), once for machines that are alike in all that it looks at ([`Precedents`]); [`verify`] holds the result against that. A point that must not be edited gets a
 //! [`CatchUp`] instead. No byte of the guest is executed, and nothing here writes to the host.
 //!
 //! Limits: package files of 64 GiB unpacked and 1,000,000 entries, 4 bytes for each that their `Installed-Size`
@@ -17,6 +17,7 @@ mod fix;
 mod inject;
 mod injection;
 mod plan;
+mod precedent;
 mod resolve;
 mod verify;
 
@@ -29,6 +30,7 @@ pub use fix::{FIX_FUNCTIONS, FixOutcome, InjectedFix, PlannedFix, fix_script};
 pub use inject::{Injected, Materials, UnpackedPackages, WHOLE_PACKAGE, draft_injection};
 pub use injection::{ExpectedPackage, InjectedPackage, Injection, PathChange};
 pub use plan::{Blocked, Decision, FirstBootStep, Hindrance, Plan, PlannedPackage};
+pub use precedent::Precedents;
 pub use resolve::{Fixes, Only, Question, Resolution, resolve};
 pub use verify::{
     Deviation, Verification, Written, verify, verify_inventory, verify_others, verify_planned,

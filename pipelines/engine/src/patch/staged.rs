@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use dormouse_block::{Error, ErrorKind, Result};
 use dormouse_overlay::{Content, Difference, DraftNode, PayloadReader, Staged, Supply};
-use dormouse_remedy::{Injected, Injection, Plan, WHOLE_PACKAGE};
+use dormouse_remedy::{Injected, Injection, Plan, WHOLE_PACKAGE, draft_injection};
 
-use super::{Bench, MAX_REPEATED, PatchOptions, SharedEditor, carry_out, draft, joined, lock};
+use super::{Bench, MAX_REPEATED, PatchOptions, SharedEditor, carry_out, joined, lock, materials};
 use crate::staging::{FileKey, Staging};
 
 /// Drafts the injection of the packages of `staging` and carries it out, while they are staged by up to `jobs` threads.
@@ -51,7 +51,7 @@ fn inject(
     options: &PatchOptions,
 ) -> Result<Injection> {
     let reader = staged_reader(bench, staging);
-    let injected = draft(plan, bench, &**staging, reader, options)?;
+    let injected = draft_injection(plan, &materials(bench, &**staging, reader, options))?;
     let repeated = repeated(&injected)?;
     let draft = &injected.draft;
     let mut taken: HashMap<FileKey, ()> = HashMap::new();

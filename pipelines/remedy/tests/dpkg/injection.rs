@@ -69,9 +69,9 @@ pub(crate) fn plan(packages: Vec<PlannedPackage>) -> Plan {
 }
 
 /// Package files at hand, and how their bytes are found.
-struct Files {
-    unpacked: BTreeMap<Digest, Arc<Unpacked>>,
-    payloads: PayloadReader,
+pub(crate) struct Files {
+    pub(crate) unpacked: BTreeMap<Digest, Arc<Unpacked>>,
+    pub(crate) payloads: PayloadReader,
 }
 
 fn files(paths: &[&Path]) -> Files {
@@ -122,7 +122,7 @@ fn decision<'a>(injection: &'a Injection, name: &str) -> &'a Decision {
 }
 
 /// One package that goes in, one whose script cannot be interpreted, one that needs that one, and one that dpkg refuses.
-fn scene(bench: &Bench) -> (Plan, Files) {
+pub(crate) fn scene(bench: &Bench) -> (Plan, Files) {
     let build = |name, version, fields, files, control| {
         bench.build(&Recipe {
             name,

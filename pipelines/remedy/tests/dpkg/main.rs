@@ -16,6 +16,7 @@ mod configuring;
 mod host;
 mod injection;
 mod pairs;
+mod precedent;
 mod reach;
 mod root;
 mod waking;
