@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use dormouse_block::{GuestPath, Result};
 use dormouse_filesystem::{Follow, Guest, Metadata, Named, NodeId, NodeKind, touched};
+use foldhash::HashMap;
 
 use super::{Written, join, same, side_by_side};
 use crate::injection::{Injection, PathChange};
@@ -19,7 +20,13 @@ pub(super) struct Reach<'a> {
     directories: BTreeSet<GuestPath>,
     /// Nodes of which something was written.
     touched: BTreeSet<Place>,
+    /// Where all of these paths lead to, before and after.
+    was: Places,
+    is: Places,
 }
+
+/// The node that each path leads to, if any.
+type Places = HashMap<GuestPath, Place>;
 
 /// The planned paths that lead to a node.
 #[derive(Default, Clone, Copy)]
@@ -35,6 +42,7 @@ struct Standing {
     planned: BTreeMap<Place, Names>,
     /// Nodes of the directories.
     directories: BTreeSet<Place>,
+    places: Places,
 }
 
 impl Standing {
@@ -50,7 +58,9 @@ impl Standing {
                 if at.path != *path {
                     return Ok(None);
                 }
-                let names = this.planned.entry((at.mount, at.node)).or_default();
+                let place = (at.mount, at.node);
+                this.places.insert(at.path, place);
+                let names = this.planned.entry(place).or_default();
                 names.count = names.count.saturating_add(1);
                 names.keeps_bytes |= matches!(change, PathChange::Attributes { .. });
             }
@@ -60,7 +70,9 @@ impl Standing {
                 if at.path != *path {
                     return Ok(None);
                 }
-                this.directories.insert((at.mount, at.node));
+                let place = (at.mount, at.node);
+                this.places.insert(at.path, place);
+                this.directories.insert(place);
             }
         }
         Ok(Some(this))
@@ -119,6 +131,8 @@ impl<'a> Reach<'a> {
             planned: paths.clone().collect(),
             directories: around,
             touched: BTreeSet::new(),
+            was: Places::default(),
+            is: Places::default(),
         };
         this.directories.extend(paths.cloned());
         let mounts = base.mounts().iter().zip(after.mounts()).zip(written);
@@ -137,6 +151,7 @@ impl<'a> Reach<'a> {
                 this.touched.insert(place);
             }
         }
+        (this.was, this.is) = (was.places, is.places);
         Ok(Some(this))
     }
 
@@ -145,8 +160,8 @@ impl<'a> Reach<'a> {
     pub(super) fn others(&self, base: &Guest) -> Result<Option<usize>> {
         let mut compared = 0_usize;
         for directory in &self.directories {
-            let before = self.directory(base, directory)?;
-            let after = self.directory(self.after, directory)?;
+            let before = self.directory(base, self.was.get(directory))?;
+            let after = self.directory(self.after, self.is.get(directory))?;
             if let (Some(before), Some(after)) = (&before, &after)
                 && !self.planned.contains(directory)
                 && !same(&before.metadata, &after.metadata)
@@ -168,22 +183,19 @@ impl<'a> Reach<'a> {
         Ok(Some(compared))
     }
 
-    /// What stands at a path, where that is a directory of which something was written.
-    fn directory(&self, guest: &Guest, path: &GuestPath) -> Result<Option<Listing>> {
-        let Some(at) = guest.resolve(path, Follow::No)? else {
+    /// What stands at a place, where that is a directory of which something was written.
+    fn directory(&self, guest: &Guest, at: Option<&Place>) -> Result<Option<Listing>> {
+        let Some((nth, node)) = at.filter(|at| self.touched.contains(at)) else {
             return Ok(None);
         };
-        let Some(mount) = guest.mounts().get(at.mount) else {
+        let Some(mount) = guest.mounts().get(*nth) else {
             return Ok(None);
         };
-        if !self.touched.contains(&(at.mount, at.node)) {
-            return Ok(None);
-        }
-        let metadata = mount.tree.metadata(at.node)?;
+        let metadata = mount.tree.metadata(*node)?;
         if metadata.kind != NodeKind::Directory {
             return Ok(None);
         }
-        let entries = mount.tree.read_dir(at.node)?.into_iter();
+        let entries = mount.tree.read_dir(*node)?.into_iter();
         let mut names: Vec<_> = entries.map(|entry| (entry.name, entry.node)).collect();
         names.sort_unstable();
         Ok(Some(Listing { metadata, names }))
