@@ -5,11 +5,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dormouse_block::{Digest, Error, Meter, Result};
+use dormouse_block::{Digest, Error, HostFile, Meter, Result};
 use dormouse_disk::{ACTIVE, LibraryGate};
 use dormouse_policy::window::SlotFact;
 use dormouse_policy::{Assessment, Verdict};
-use dormouse_remedy::{CatchUp, Injection, Plan, Verification};
+use dormouse_remedy::{CatchUp, Injection, Plan, Precedents, Verification};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use crate::names::{file_name, machine_path};
 use crate::patch::{PatchOptions, patch};
 use crate::payloads::Payloads;
 use crate::run::{RunOptions, library_folder};
-use crate::subjects::file_digest;
+use crate::subjects::{file_digest, read_digest, remember_digest};
 use crate::work::Work;
 use crate::{Inspection, MachineOptions, OpenMachine, OutputFormat, Planner, Standard, host};
 
@@ -100,7 +100,7 @@ pub struct Done {
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "action", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", tag = "action", try_from = "FlatAction")]
 pub enum Action {
     /// Nothing, and why.
     Nothing {
@@ -121,6 +121,59 @@ pub enum Action {
         /// Why it must not be touched.
         why: String,
     },
+}
+
+/// An action as it is written. An enum with its tag among its fields is read twice, and an injection has thousands of paths.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct FlatAction {
+    action: ActionName,
+    why: Option<String>,
+    injection: Option<Box<Injection>>,
+    verification: Option<Box<Verification>>,
+    packages: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ActionName {
+    Nothing,
+    Patched,
+    CatchUp,
+}
+
+impl TryFrom<FlatAction> for Action {
+    type Error = &'static str;
+
+    fn try_from(flat: FlatAction) -> std::result::Result<Self, Self::Error> {
+        match flat {
+            FlatAction {
+                action: ActionName::Nothing,
+                why: Some(why),
+                injection: None,
+                verification: None,
+                packages: None,
+            } => Ok(Self::Nothing { why }),
+            FlatAction {
+                action: ActionName::Patched,
+                why: None,
+                injection: Some(injection),
+                verification: Some(verification),
+                packages: None,
+            } => Ok(Self::Patched {
+                injection,
+                verification,
+            }),
+            FlatAction {
+                action: ActionName::CatchUp,
+                why: Some(why),
+                injection: None,
+                verification: None,
+                packages: Some(packages),
+            } => Ok(Self::CatchUp { packages, why }),
+            _ => Err("an action with too few fields, or too many"),
+        }
+    }
 }
 
 impl fmt::Display for Action {
@@ -209,7 +262,7 @@ pub struct Verified {
 
 impl Verified {
     /// Changes when verifying changes.
-    pub const VERSION: &'static str = "dormouse/verified/v1";
+    pub const VERSION: &'static str = "dormouse/verified/v2";
 
     /// The verdict of the patched image.
     #[must_use]
@@ -234,6 +287,7 @@ pub struct Changer<'a> {
     options: &'a RunOptions,
     planner: Planner<'a>,
     payloads: Payloads<'a>,
+    precedents: Precedents,
 }
 
 impl<'a> Changer<'a> {
@@ -255,6 +309,7 @@ impl<'a> Changer<'a> {
                 inject: options.pipeline.inject,
             },
             payloads: Payloads::new(&standard.repositories, &work.state.store),
+            precedents: Precedents::default(),
         })
     }
 
@@ -304,6 +359,7 @@ impl<'a> Changer<'a> {
             std::fs::create_dir_all(folder).map_err(fail)?;
         }
         let set = self.payloads.all(&plan.packages)?;
+        let mut digest = None;
         let patched = patch(
             machine,
             point,
@@ -315,12 +371,19 @@ impl<'a> Changer<'a> {
                 now: self.planner.standard.as_of,
             },
             &set,
+            &self.precedents,
+            &mut |image| {
+                digest = Some(read_digest(self.work, &HostFile::open(image)?)?);
+                Ok(())
+            },
         )?;
+        let digest = digest.ok_or_else(|| Error::corrupt("an image without a digest"))?;
+        remember_digest(self.work, &HostFile::open(&target)?, digest)?;
         let mut outputs = BTreeMap::new();
         outputs.insert(
             "image".to_owned(),
             OutputFile {
-                digest: file_digest(self.work, &target)?,
+                digest,
                 path: within,
                 bytes: patched.bytes,
             },
@@ -449,6 +512,7 @@ impl<'a> Changer<'a> {
             gate: Arc::new(LibraryGate::new(folders)?),
             meter: Meter::new(u64::MAX, self.options.stop.clone()),
             keys: self.options.keys.clone(),
+            units: self.work.units.clone(),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Package files: verified and unpacked once per digest, then shared by every machine that needs them.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -53,18 +54,36 @@ impl<'a> Payloads<'a> {
     /// # Errors
     /// One that is missing, is not what its index says, or does not unpack.
     pub fn all(&self, packages: &[PlannedPackage]) -> Result<PayloadSet> {
+        // Those that nobody unpacks yet come first: machines alike share the work, and do not wait for each other's.
+        packages
+            .par_iter()
+            .filter_map(|package| {
+                let slot = self.claim(package)?;
+                Some(self.get(package, &slot).map(drop))
+            })
+            .collect::<Result<()>>()?;
         let payloads = packages
             .par_iter()
-            .map(|package| Ok((package.payload, self.get(package)?)))
+            .map(|package| Ok((package.payload, self.get(package, &self.slot(package))?)))
             .collect::<Result<BTreeMap<_, _>>>()?;
         Ok(PayloadSet(Arc::new(payloads)))
     }
 
-    fn get(&self, package: &PlannedPackage) -> Result<Arc<Payload>> {
-        let slot = {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            slots.entry(package.payload).or_default().clone()
-        };
+    fn slot(&self, package: &PlannedPackage) -> Slot {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.entry(package.payload).or_default().clone()
+    }
+
+    /// The slot of a package that nobody has asked for yet.
+    fn claim(&self, package: &PlannedPackage) -> Option<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        match slots.entry(package.payload) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(entry) => Some(entry.insert(Slot::default()).clone()),
+        }
+    }
+
+    fn get(&self, package: &PlannedPackage, slot: &Slot) -> Result<Arc<Payload>> {
         // Unpacking is sequential, so a thread that waits here never waits for itself.
         slot.get_or_init(|| {
             self.unpack(package)

@@ -18,12 +18,23 @@ pub(crate) fn file_digest(work: &Work<'_>, path: &Path) -> Result<Digest> {
     if let Some(digest) = work.state.database.file_digest(file.identity(), "file")? {
         return Ok(digest);
     }
-    let digest = digest_of(&Stoppable { inner: &file, work })?;
+    let digest = read_digest(work, &file)?;
+    remember_digest(work, &file, digest)?;
+    Ok(digest)
+}
+
+/// The digest of a host file, read now.
+pub(crate) fn read_digest(work: &Work<'_>, file: &HostFile) -> Result<Digest> {
+    let digest = digest_of(&Stoppable { inner: file, work })?;
     work.observer.bytes(StageName::Attest, file.len());
+    Ok(digest)
+}
+
+/// Keeps the digest of a host file for [`file_digest`].
+pub(crate) fn remember_digest(work: &Work<'_>, file: &HostFile, digest: Digest) -> Result<()> {
     work.state
         .database
-        .remember_digest(file.identity(), "file", digest)?;
-    Ok(digest)
+        .remember_digest(file.identity(), "file", digest)
 }
 
 /// Reads until the caller asks to stop.

@@ -159,7 +159,7 @@ impl Run<'_> {
             |point| point.done.is_some(),
             |point| {
                 let done: Done = self.load(point.done)?;
-                let input = (Verified::VERSION, point.done, &done);
+                let input = (Verified::VERSION, point.done, &done.outputs);
                 let verify = || {
                     let machine = self.open_whole(point)?;
                     changer.verify(&machine, &point.info.id, &done)
