@@ -26,6 +26,18 @@ pub struct Identity {
     pub changed: (i64, i64),
 }
 
+impl Identity {
+    /// Whether both are states of one file with the same bytes; its name, owner or mode may differ.
+    #[must_use]
+    pub fn has_bytes_of(&self, other: &Self) -> bool {
+        *self
+            == Self {
+                changed: self.changed,
+                ..other.clone()
+            }
+    }
+}
+
 /// A file or block device of the host, opened read-only. It cannot be written through this.
 #[derive(Debug)]
 pub struct HostFile {
@@ -167,6 +179,23 @@ mod tests {
         let error = file.read_exact_at(0, &mut buf).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.to_string().contains("disk.raw"));
+    }
+
+    #[test]
+    fn another_name_is_no_other_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = |name: &str| {
+            let file = HostFile::open(&dir.path().join(name)).unwrap();
+            file.identity().clone()
+        };
+        std::fs::write(dir.path().join("a"), b"abc").unwrap();
+        let first = state("a");
+        std::fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
+        assert!(first.has_bytes_of(&state("b")));
+        std::fs::write(dir.path().join("a"), b"abc").unwrap();
+        assert!(!first.has_bytes_of(&state("a")));
+        std::fs::write(dir.path().join("b"), b"abcd").unwrap();
+        assert!(!first.has_bytes_of(&state("b")));
     }
 
     #[test]

@@ -359,7 +359,7 @@ impl<'a> Changer<'a> {
             std::fs::create_dir_all(folder).map_err(fail)?;
         }
         let set = self.payloads.all(&plan.packages)?;
-        let mut digest = None;
+        let mut read = None;
         let patched = patch(
             machine,
             point,
@@ -373,12 +373,21 @@ impl<'a> Changer<'a> {
             &set,
             &self.precedents,
             &mut |image| {
-                digest = Some(read_digest(self.work, &HostFile::open(image)?)?);
+                let image = HostFile::open(image)?;
+                let digest = read_digest(self.work, &image)?;
+                read = Some((image.identity().clone(), digest));
                 Ok(())
             },
         )?;
-        let digest = digest.ok_or_else(|| Error::corrupt("an image without a digest"))?;
-        remember_digest(self.work, &HostFile::open(&target)?, digest)?;
+        let image = HostFile::open(&target)?;
+        // It got its name since, which is no change of its bytes.
+        let (_, digest) = read
+            .filter(|(identity, _)| identity.has_bytes_of(image.identity()))
+            .ok_or_else(|| {
+                Error::corrupt("the image is not the one that was written")
+                    .in_file(target.display())
+            })?;
+        remember_digest(self.work, &image, digest)?;
         let mut outputs = BTreeMap::new();
         outputs.insert(
             "image".to_owned(),
