@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, bail};
 use dormouse_block::Meter;
 use dormouse_disk::{FormatName, LibraryGate};
-use dormouse_engine::{Keys, MachineOptions, UnitCache};
+use dormouse_engine::{Keys, MachineOptions, UNIT_ROOM, UnitCache};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -49,8 +49,8 @@ pub(crate) struct Settings {
     pub(crate) stop: Arc<AtomicBool>,
     /// Keys of encrypted images and volumes.
     pub(crate) keys: Keys,
-    /// Decoded units of compressed images.
-    units: UnitCache,
+    /// Decoded units of compressed images, where those opened one after the other share them.
+    units: Option<UnitCache>,
 }
 
 impl Settings {
@@ -77,8 +77,17 @@ impl Settings {
             global,
             stop,
             keys,
-            units: UnitCache::default(),
+            units: None,
         })
+    }
+
+    /// The same for a command that patches: what it opens again is decoded once.
+    #[must_use]
+    pub(crate) fn for_patching(&self) -> Self {
+        Self {
+            units: Some(UnitCache::with_room(UNIT_ROOM)),
+            ..self.clone()
+        }
     }
 
     /// Tables or JSON: as asked, else a table on a terminal.
@@ -171,7 +180,7 @@ impl Settings {
             gate: Arc::new(LibraryGate::new(allowed)?),
             meter: Meter::new(u64::MAX, self.stop.clone()),
             keys: self.keys.clone(),
-            units: self.units.clone(),
+            units: self.units.clone().unwrap_or_default(),
         })
     }
 }

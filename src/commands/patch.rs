@@ -36,6 +36,7 @@ struct Document<'a> {
 /// # Errors
 /// A point that must not be changed, and whatever keeps the new image from being made; nothing is left under its name.
 pub(crate) fn run(arguments: &Patch, settings: &Settings) -> anyhow::Result<Exit> {
+    let settings = &settings.for_patching();
     let Some(target) = settings.global.output.clone() else {
         bail!("no name for the new image; give -o OUT");
     };

@@ -20,7 +20,8 @@
 //!
 //! Limits: chains of at most [`MAX_CHAIN`] files, disks in at most [`MAX_PARTS`] extents; an L1 table of at most 32 MiB
 //! and a snapshot table of at most 16 MiB per qcow2 file; a VHDX log of at most 16 MiB; beside an open point's L1 table,
-//! at most 4 MiB of cached tables for each file of the chain; 64 MiB of decoded units for all images that share a [`UnitCache`].
+//! at most 4 MiB of cached tables for each file of the chain; 4 MiB of decoded units for all images that share a [`UnitCache`], unless
+//! it was given other room.
 //!
 //! ```no_run
 //! use dormouse_disk::{LibraryGate, OpenOptions, open};

@@ -10,13 +10,18 @@ use foldhash::HashMap;
 use crate::decoder::Compression;
 use crate::mapped::HostOffset;
 
-/// Bytes of decoded units that are kept: what is read of a system of 400 packages while it is patched. There is always
-/// room for one unit.
-const KEPT_BYTES: usize = 64 << 20;
+/// Bytes that are kept unless more are wanted: enough for a walk among the folders and nodes of one neighbourhood.
+const USUAL_ROOM: usize = 4 << 20;
 
-/// Decoded units of all images that are opened with it; clones share them. At most 64 MiB.
-#[derive(Clone, Default)]
+/// Decoded units of all images that are opened with it; clones share them. At most 4 MiB, unless it has other room.
+#[derive(Clone)]
 pub struct UnitCache(Arc<Mutex<Kept>>);
+
+impl Default for UnitCache {
+    fn default() -> Self {
+        Self::with_room(USUAL_ROOM)
+    }
+}
 
 impl fmt::Debug for UnitCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,6 +44,8 @@ struct FileState {
 struct Kept {
     units: HashMap<UnitKey, Unit>,
     bytes: usize,
+    /// The most of them; there is always room for one unit.
+    room: usize,
     /// Counts what was asked for.
     clock: u64,
 }
@@ -56,6 +63,16 @@ pub(crate) struct FileUnits {
 }
 
 impl UnitCache {
+    /// One that keeps at most `room` bytes, and always one unit. A system of 400 packages has some 50 MiB that are read
+    /// while it is patched.
+    #[must_use]
+    pub fn with_room(room: usize) -> Self {
+        Self(Arc::new(Mutex::new(Kept {
+            room,
+            ..Kept::default()
+        })))
+    }
+
     /// Those of the image that begins at the byte `start` of a file in this state.
     pub(crate) fn of(
         &self,
@@ -98,7 +115,7 @@ impl FileUnits {
     pub(crate) fn put(&self, at: HostOffset, bytes: Arc<[u8]>) {
         let mut kept = self.cache.0.lock().unwrap_or_else(PoisonError::into_inner);
         let len = bytes.len();
-        while kept.bytes.saturating_add(len) > KEPT_BYTES {
+        while kept.bytes.saturating_add(len) > kept.room {
             let oldest = kept.units.iter().min_by_key(|(_, unit)| unit.last_used);
             let Some(oldest) = oldest.map(|(key, _)| key.clone()) else {
                 break;
@@ -176,19 +193,19 @@ mod tests {
 
     #[test]
     fn what_was_used_longest_ago_makes_room() {
-        let cache = UnitCache::default();
+        let cache = UnitCache::with_room(1000);
         let units = cache.of(&identity(1), 0, Compression::Zstd);
-        let half: Arc<[u8]> = vec![0; KEPT_BYTES / 2].into();
+        let half: Arc<[u8]> = vec![0; 500].into();
         units.put(HostOffset(1), half.clone());
         units.put(HostOffset(2), half.clone());
         units.put(HostOffset(2), half.clone());
-        assert_eq!(cache.0.lock().unwrap().bytes, KEPT_BYTES);
+        assert_eq!(cache.0.lock().unwrap().bytes, 1000);
         assert!(units.get(HostOffset(1), half.len()).is_some());
         units.put(HostOffset(3), half.clone());
         assert!(units.get(HostOffset(1), half.len()).is_some());
         assert!(units.get(HostOffset(2), half.len()).is_none());
         // One that is larger than all the room has it alone.
-        let large: Arc<[u8]> = vec![0; KEPT_BYTES + 1].into();
+        let large: Arc<[u8]> = vec![0; 1001].into();
         units.put(HostOffset(4), large.clone());
         assert!(units.get(HostOffset(4), large.len()).is_some());
         assert_eq!(cache.0.lock().unwrap().units.len(), 1);

@@ -78,6 +78,7 @@ pub use run::{RunOptions, RunOutcome, run};
 pub use standard::{Standard, StandardOptions};
 pub use state::{Database, FindingRow, PackageRow, PointRow, RunRow, State, Store, StoreFolder};
 pub use subjects::parse_point;
+pub use work::UNIT_ROOM;
 
 pub use dormouse_disk::UnitCache;
 pub use dormouse_volume::Keys;

@@ -17,7 +17,7 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use serde::de::DeserializeOwned;
 
 use crate::change::Changer;
-use crate::work::{Work, contained, ends_the_run};
+use crate::work::{UNIT_ROOM, Work, contained, ends_the_run};
 use crate::{
     Found, Keys, Machine, MachineOptions, Observer, OpenMachine, Pipeline, RunRow, StageName,
     Standard, StandardOptions, State, discover,
@@ -161,7 +161,7 @@ fn run_in_pool(
             observer,
             tool: &options.tool,
             stop: &options.stop,
-            units: UnitCache::default(),
+            units: UnitCache::with_room(UNIT_ROOM),
         },
         standard: standard(options, state, as_of)?,
         signer,

@@ -11,6 +11,9 @@ use serde::de::DeserializeOwned;
 
 use crate::{Observer, StageName, State};
 
+/// Bytes of decoded units that are kept where images are patched: what is read of a large system from its compressed base.
+pub const UNIT_ROOM: usize = 64 << 20;
+
 /// What every stage has at hand.
 pub struct Work<'a> {
     /// What outlasts the run.
