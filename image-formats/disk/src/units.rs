@@ -115,6 +115,12 @@ impl FileUnits {
     pub(crate) fn put(&self, at: HostOffset, bytes: Arc<[u8]>) {
         let mut kept = self.cache.0.lock().unwrap_or_else(PoisonError::into_inner);
         let len = bytes.len();
+        let key = self.key(at, len);
+        // Two threads may have decoded it at once.
+        if kept.units.contains_key(&key) {
+            return;
+        }
+        kept.clock = kept.clock.saturating_add(1);
         while kept.bytes.saturating_add(len) > kept.room {
             let oldest = kept.units.iter().min_by_key(|(_, unit)| unit.last_used);
             let Some(oldest) = oldest.map(|(key, _)| key.clone()) else {
@@ -129,10 +135,7 @@ impl FileUnits {
             last_used: kept.clock,
         };
         kept.bytes = kept.bytes.saturating_add(len);
-        // Two threads may have decoded it at once.
-        if kept.units.insert(self.key(at, len), unit).is_some() {
-            kept.bytes = kept.bytes.saturating_sub(len);
-        }
+        kept.units.insert(key, unit);
     }
 }
 
