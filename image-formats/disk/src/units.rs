@@ -63,8 +63,7 @@ pub(crate) struct FileUnits {
 }
 
 impl UnitCache {
-    /// One that keeps at most `room` bytes, and always one unit. A system of 400 packages has some 50 MiB that are read
-    /// while it is patched.
+    /// One that keeps at most `room` bytes, and always one unit.
     #[must_use]
     pub fn with_room(room: usize) -> Self {
         Self(Arc::new(Mutex::new(Kept {

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{Observer, StageName, State};
 
-/// Bytes of decoded units that are kept where images are patched: what is read of a large system from its compressed base.
+/// Bytes of decoded units that are kept where images are patched, whose stages read a base again and again.
 pub const UNIT_ROOM: usize = 64 << 20;
 
 /// What every stage has at hand.
